@@ -1,0 +1,5 @@
+"""``python -m registree`` is `reg`."""
+
+from registree.cli import main
+
+main()

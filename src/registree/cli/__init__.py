@@ -1,0 +1,17 @@
+"""The command line. Thin: it reads arguments, calls one operation, and writes what came out."""
+
+from __future__ import annotations
+
+import sys
+
+from registree import __version__
+
+
+def main() -> None:
+    """Run `reg` with the arguments of the process, and exit with its code."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"reg {__version__}")
+        return
+    from registree.cli.app import run  # noqa: PLC0415 -- the version is answered without importing the rest
+
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""The application: which verb lives in which module, and what becomes of errors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.main import get_command
+
+from registree import __version__
+from registree.cli.output import report_error
+from registree.errors import RegError
+
+INTERRUPTED = 130
+
+VERBS = {
+    "init": "setup",
+    "remote": "setup",
+    "config": "setup",
+    "cache": "setup",
+    "add": "curate",
+    "commit": "curate",
+    "status": "curate",
+    "push": "curate",
+    "pull": "curate",
+    "checkout": "curate",
+    "remove": "curate",
+    "move": "curate",
+    "verify": "curate",
+    "list": "browse",
+    "show": "browse",
+    "files": "browse",
+    "cat": "browse",
+    "diff": "browse",
+    "get": "consume",
+    "import": "consume",
+    "update": "consume",
+    "sync": "consume",
+}
+"""Every verb and the module that holds it, so that one verb does not import what another needs."""
+
+HELP = """A package manager for data, on plain Git and a plain bucket.
+
+In a registry:  reg init, reg add PATH -m MESSAGE, reg push.
+In a consumer:  reg import REGISTRY NAME --rev TAG, reg update.
+Anywhere:       reg get REGISTRY NAME@REV.
+"""
+
+
+def build(verb: str = "") -> typer.Typer:
+    """Return the application with one verb, or with all of them."""
+    app = typer.Typer(
+        name="reg",
+        help=HELP,
+        no_args_is_help=True,
+        add_completion=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(False, "--version", "-V", help="Print the version.", is_eager=True),
+        directory: str = typer.Option("", "--directory", "-C", metavar="DIR", help="Run as if started in DIR."),
+    ) -> None:
+        if version:
+            typer.echo(f"reg {__version__}")
+            raise typer.Exit
+        if directory:
+            try:
+                os.chdir(directory)
+            except OSError as error:
+                raise typer.BadParameter(f"{directory}: {error.strerror}", param_hint="--directory") from None
+
+    for module in dict.fromkeys([VERBS[verb]] if verb in VERBS else VERBS.values()):
+        importlib.import_module(f"registree.cli.{module}").register(app)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code."""
+    verb = _verb(arguments)
+    json = "--json" in arguments
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = get_command(build(verb))(list(arguments), prog_name="reg", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except RegError as error:
+        return report_error(error, json=json)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\nreg: interrupted; run the same command again to go on\n")
+        return INTERRUPTED
+    except typer.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))
+
+
+def _terminated(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _verb(arguments: Sequence[str]) -> str:
+    words = iter(arguments)
+    for word in words:
+        if word in ("-C", "--directory"):
+            next(words, None)
+        elif not word.startswith("-"):
+            return word
+    return ""

@@ -1,0 +1,310 @@
+"""The verbs of a registry: `add`, `commit`, `status`, `push`, `pull`, `checkout`, `remove`, `move`, `verify`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from registree.cli.common import DryRun, Force, Json, Message, Quiet, absolute, name_here, workspace
+from registree.cli.output import (
+    Output,
+    change_line,
+    count_text,
+    exit_code,
+    plain,
+    report_error,
+    size_text,
+    summary_text,
+)
+from registree.errors import InvalidInput
+from registree.model.ids import id_text
+from registree.model.paths import printable
+from registree.model.targets import Target
+from registree.operations.add import add
+from registree.operations.checkout import checkout, pull
+from registree.operations.commit import commit
+from registree.operations.editing import EditResult, add_into, remove_from
+from registree.operations.moving import move, remove
+from registree.operations.push import push
+from registree.operations.status import DatasetStatus, Status, status
+from registree.operations.sync import SyncedImport
+from registree.operations.verify import verify_disk, verify_remote
+from registree.workspace import Workspace
+
+_SHOWN = 20
+_INTEGRITY = 6
+
+
+def register(app: typer.Typer) -> None:
+    """Add these verbs."""
+    app.command("add")(add_command)
+    app.command("commit")(commit_command)
+    app.command("status")(status_command)
+    app.command("push")(push_command)
+    app.command("pull")(pull_command)
+    app.command("checkout")(checkout_command)
+    app.command("remove")(remove_command)
+    app.command("move")(move_command)
+    app.command("verify")(verify_command)
+
+
+def add_command(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or directories.")],
+    into: Annotated[
+        str,
+        typer.Option(
+            "--into", metavar="NAME[:SUBDIR]", help="Put the files into a dataset that need not be on this disk."
+        ),
+    ] = "",
+    in_place: Annotated[bool, typer.Option("--in-place", help="Keep no copy: push reads the files again.")] = False,
+    message: Message = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Track files or directories as datasets, or store their next versions."""
+    found = workspace(quiet=quiet)
+    output = Output("add", json, quiet)
+    if into:
+        target = Target.parse(into)
+        target = Target(name_here(found, target.name), target.selector, target.part)
+        _answer_edit(output, add_into(found, target, [absolute(path) for path in paths], message=message), message)
+        return
+    result = add(found, [absolute(path) for path in paths], message=message, in_place=in_place)
+    lines = []
+    for row in result.datasets:
+        word = "unchanged" if not row.changed else "updated" if row.existed else "added"
+        lines.append(
+            f"{word} {printable(row.name)}: {count_text(row.files, 'file')}, {size_text(row.size)}"
+            f" ({size_text(row.stored)} new, {id_text(row.manifest)[:15]})"
+        )
+    if result.commit:
+        lines.append(f"committed {result.commit[:10]}")
+    following = "reg push" if result.commit or message is not None else "reg commit -m MESSAGE, then reg push"
+    output.answer(plain(result), lines, following=following)
+
+
+def _answer_edit(output: Output, result: EditResult, message: str | None) -> None:
+    lines = [
+        f"{printable(result.name)}: {summary_text(result.changes)}; "
+        f"now {count_text(result.files, 'file')}, {size_text(result.size)}"
+    ]
+    if result.commit:
+        lines.append(f"committed {result.commit[:10]}")
+    output.answer(plain(result), lines, following="reg push" if message else "reg commit -m MESSAGE, then reg push")
+
+
+def commit_command(
+    message: Annotated[str, typer.Option("--message", "-m", metavar="MSG", help="What the commit says.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Commit what reg staged, and nothing else."""
+    result = commit(workspace(quiet=quiet), message)
+    lines = [f"committed {result.commit[:10]}", *(f"  {printable(path)}" for path in result.paths)]
+    Output("commit", json, quiet).answer(plain(result), lines, following="reg push")
+
+
+def status_command(
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Also ask registries for newer versions of imports.")
+    ] = False,
+    fail: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything differs.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what differs between the files, their metafiles, Git and the outbox."""
+    found = status(workspace(quiet=quiet), remote=remote)
+    Output("status", json, quiet).answer(plain(found), _status_lines(found), following=_after_status(found))
+    if fail and (found.staged or not all(row.clean for row in found.datasets)):
+        raise typer.Exit(1)
+
+
+def _status_lines(found: Status) -> list[str]:
+    lines = [f"on {found.branch}, {count_text(len(found.datasets), 'dataset')}"]
+    for row in found.datasets:
+        if row.clean and row.disk == "clean":
+            continue
+        lines.append(f"{printable(row.name)}: {', '.join(_words(row))}")
+        lines += [change_line(change, row.name) for change in row.changes[:_SHOWN]]
+        if len(row.changes) > _SHOWN:
+            lines.append(f"  … and {len(row.changes) - _SHOWN} more (--json lists all)")
+    others = [path for path in found.staged if not path.endswith(".reg.yaml")]
+    if others:
+        lines.append(f"staged: {', '.join(map(printable, others))}")
+    if found.waiting_packs:
+        lines.append(f"outbox: {count_text(found.waiting_packs, 'pack')}, {size_text(found.waiting_bytes)} to push")
+    if len(lines) == 1:
+        lines.append("nothing changed")
+    return lines
+
+
+def _words(row: DatasetStatus) -> list[str]:
+    words = [] if row.disk == "clean" else [{"absent": "not on this disk"}.get(row.disk, row.disk)]
+    if row.changes:
+        words[-1] = f"changed ({count_text(len(row.changes), 'file')})"
+    words += ["not committed"] * row.staged + ["not pushed"] * row.unpushed
+    words += [f"newer: {row.newer}"] if row.newer else []
+    words += [row.problem] if row.problem else []
+    return words
+
+
+def _after_status(found: Status) -> str:
+    changed = next((row for row in found.datasets if row.disk == "changed" and row.kind == "dataset"), None)
+    if changed is not None:
+        return f"reg add {changed.name} -m MESSAGE"
+    if found.staged:
+        return "reg commit -m MESSAGE"
+    if any(row.unpushed for row in found.datasets):
+        return "reg push"
+    newer = next((row for row in found.datasets if row.newer), None)
+    return f"reg update {newer.name}" if newer is not None else ""
+
+
+def push_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
+    ] = None,
+    remote: Annotated[
+        str | None, typer.Option("--remote", metavar="NAME", help="Another remote than the first.")
+    ] = None,
+    no_git: Annotated[bool, typer.Option("--no-git", help="Send payload only.")] = False,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Send payload to the remote, then commits and tags to the upstream."""
+    found = workspace(quiet=quiet)
+    chosen = [name_here(found, name) for name in names or []]
+    result = push(found, chosen, remote=remote, git=not no_git, dry_run=dry_run)
+    word = "would send" if dry_run else "sent"
+    lines = [
+        f"{word} {count_text(result.packs, 'pack')}, {size_text(result.size)} to {result.remote}"
+        if result.datasets
+        else f"{result.remote} has all payload"
+    ]
+    if result.upstream:
+        lines.append(
+            f"pushed {', '.join(result.refs)} to {result.upstream}"
+            if result.refs
+            else f"{result.upstream} has all commits"
+        )
+    following = "" if result.upstream or dry_run or no_git else "git push -u REMOTE BRANCH shares the commits"
+    Output("push", json, quiet).answer(plain(result), lines, following=following)
+
+
+def pull_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fast-forward from the upstream, then bring payload."""
+    found = workspace(quiet=quiet)
+    result = pull(found, [name_here(found, name) for name in names or []], force=force)
+    lines = [f"at {result.commit[:10]}, {count_text(len(result.paths), 'tracked file')} changed"]
+    _answer_rows(Output("pull", json, quiet), result.datasets, lines)
+
+
+def checkout_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
+    ] = None,
+    rev: Annotated[
+        str, typer.Option("--rev", metavar="REV", help="Take the datasets as they were at a revision.")
+    ] = "",
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make files be what their metafiles say."""
+    found = workspace(quiet=quiet)
+    rows = checkout(found, [name_here(found, name) for name in names or []], revision=rev, force=force)
+    _answer_rows(Output("checkout", json, quiet), rows, [])
+
+
+def _answer_rows(output: Output, rows: Sequence[SyncedImport], lines: list[str]) -> None:
+    """Answer with one line for each dataset; the first failure decides the exit code."""
+    failures = [row for row in rows if row.error is not None]
+    for row in rows:
+        if row.error is None:
+            done = f"{row.written} written, {row.deleted} deleted, {size_text(row.fetched)} fetched"
+            lines.append(f"{printable(row.name)}: {done if row.state == 'synced' else row.state}")
+    output.answer({"datasets": plain(rows)}, lines, following="reg status" if not failures else "")
+    for row in failures:
+        if row.error is not None:
+            report_error(row.error)
+    if failures and failures[0].error is not None:
+        raise typer.Exit(exit_code(failures[0].error))
+
+
+def remove_command(
+    targets: Annotated[
+        list[str], typer.Argument(metavar="NAME | NAME:PATH...", help="A dataset, or paths inside one.")
+    ],
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the files.")] = False,
+    force: Force = False,
+    message: Message = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Stop tracking a dataset, or take files out of one without having it."""
+    found = workspace(quiet=quiet)
+    output = Output("remove", json, quiet)
+    parsed = [Target.parse(text) for text in targets]
+    parsed = [Target(name_here(found, target.name), target.selector, target.part) for target in parsed]
+    if any(target.part for target in parsed):
+        _answer_edit(output, remove_from(found, parsed, message=message), message)
+        return
+    if len(parsed) != 1:
+        raise InvalidInput("remove takes one dataset at a time", hint="reg remove NAME")
+    result = remove(found, parsed[0].name, message=message, keep=keep, force=force)
+    lines = [f"{printable(result.name)} is tracked no longer{' and its files are deleted' if result.deleted else ''}"]
+    output.answer(plain(result), lines, following="reg push" if message else "reg commit -m MESSAGE")
+
+
+def move_command(
+    name: Annotated[str, typer.Argument(help="A dataset or an import.")],
+    target: Annotated[str, typer.Argument(metavar="NEW", help="Its new name, or a folder.")],
+    message: Message = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give a dataset another name."""
+    found = workspace(quiet=quiet)
+    result = move(found, name_here(found, name), target, message=message)
+    Output("move", json, quiet).answer(
+        plain(result),
+        [f"{printable(result.source)} is now {printable(result.target)}"],
+        following="reg push" if message else "reg commit -m MESSAGE",
+    )
+
+
+def verify_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
+    ] = None,
+    remote: Annotated[bool, typer.Option("--remote", help="Check the remote in place of this disk.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check that files, or the remote, hold what the metafiles name."""
+    found = workspace(quiet=quiet)
+    chosen = _named(found, names)
+    result = verify_remote(found, chosen, deep=deep) if remote else verify_disk(found, chosen, deep=deep)
+    what = f"{count_text(result.versions, 'version')}, {count_text(result.files, 'file')}, {size_text(result.size)}"
+    lines = [f"{what}: {'all there' if not result.problems else count_text(len(result.problems), 'problem')}"]
+    lines += [f"  {printable(problem.dataset)}: {printable(problem.what)}" for problem in result.problems]
+    Output("verify", json, quiet).answer(plain(result), lines)
+    if result.problems:
+        sys.stderr.write("hint: reg push sends what the outbox still has; reg checkout --force restores files\n")
+        raise typer.Exit(_INTEGRITY)
+
+
+def _named(found: Workspace, names: Sequence[str] | None) -> list[str]:
+    return [name_here(found, name) for name in names or []]

@@ -1,0 +1,93 @@
+"""Ignore files: lines of `.gitignore` that keep payload out of Git, and `.regignore` files that keep files out of data."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+
+from dulwich.ignore import IgnoreFilter, IgnoreFilterManager, read_ignore_patterns
+
+from registree.git.repository import Edit, GitRepository
+from registree.model.paths import join
+
+REGIGNORE = ".regignore"
+
+
+def ignore_line(name: str) -> str:
+    """Return the line that ignores one name in its folder, with what has a meaning there escaped.
+
+    >>> ignore_line("a [1]*")
+    '/a \\\\[1]\\\\*'
+    """
+    text = re.sub(r"([\\*?\[])", r"\\\1", name)
+    text = re.sub(r"[\r\n]", "?", text)  # a line cannot hold a line end: any one character stands for it
+    stripped = text.rstrip(" ")
+    return "/" + stripped + "\\ " * (len(text) - len(stripped))
+
+
+def with_line(line: str) -> Callable[[bytes | None], bytes | None]:
+    """Return the edit of a `.gitignore` that adds a line, if it is not there."""
+
+    def edit(before: bytes | None) -> bytes | None:
+        lines = (before or b"").split(b"\n")
+        if line.encode() in (found.rstrip(b"\r") for found in lines):
+            return before
+        text = before or b""
+        return text + (b"\n" if text and not text.endswith(b"\n") else b"") + line.encode() + b"\n"
+
+    return edit
+
+
+def without_line(line: str) -> Callable[[bytes | None], bytes | None]:
+    """Return the edit of a `.gitignore` that takes a line out; a file with nothing left goes."""
+
+    def edit(before: bytes | None) -> bytes | None:
+        if before is None:
+            return None
+        kept = [found for found in before.splitlines(keepends=True) if found.strip(b"\r\n") != line.encode()]
+        return b"".join(kept) or None
+
+    return edit
+
+
+def gitignore_edits(path: str, *, ignored: bool) -> dict[str, Edit]:
+    """Return the edit that makes Git ignore a path, or no longer."""
+    folder, _, name = path.rpartition("/")
+    line = ignore_line(name)
+    return {join(folder, ".gitignore"): with_line(line) if ignored else without_line(line)}
+
+
+def is_ignored(repository: GitRepository, path: str) -> bool:
+    """Tell whether Git ignores a path."""
+    manager = IgnoreFilterManager.from_repo(repository.dulwich, repository.dulwich.get_config_stack())
+    return bool(manager.is_ignored(path))
+
+
+def regignore(root: str) -> Callable[[str, bool], bool] | None:
+    """Return what leaves out the files that a dataset's `.regignore` files name; None when its top has none.
+
+    A `.regignore` file in a folder below counts from there on, as with `.gitignore`.
+    """
+    filters: dict[str, IgnoreFilter | None] = {}
+
+    def load(folder: str) -> IgnoreFilter | None:
+        if folder not in filters:
+            try:
+                with open(os.path.join(root, folder, REGIGNORE), "rb") as file:
+                    filters[folder] = IgnoreFilter(read_ignore_patterns(file))
+            except (FileNotFoundError, NotADirectoryError):
+                filters[folder] = None
+        return filters[folder]
+
+    def ignored(path: str, is_dir: bool) -> bool:
+        parts = path.split("/")
+        for depth in range(len(parts) - 1, -1, -1):
+            rules = load("/".join(parts[:depth]))
+            if rules is not None:
+                verdict = rules.is_ignored("/".join(parts[depth:]) + ("/" if is_dir else ""))
+                if verdict is not None:
+                    return verdict
+        return False
+
+    return ignored if os.path.isdir(root) else None

@@ -1,0 +1,160 @@
+"""Maps: where a page's bytes lie (docs/formats/pack-and-map-v1.md).
+
+A map is a hint that may be rewritten: the content id decides what is right. The map of a leaf page names, for each
+of its files, extents of packs; the map of a page of pages names where each child page and the child's map lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from registree.errors import FormatError
+from registree.model.ids import ID_LENGTH
+from registree.model.manifest import FORMAT, MAX_SIZE, Entry
+
+PACK_TARGET = 64 << 20
+"""A shared pack is closed when it reaches this many bytes."""
+PACK_LIMIT = 1 << 30
+"""No pack is larger than this many bytes: what an interrupted transfer can lose."""
+PACK_CHUNK_LIMIT = 1 << 16
+"""A pack is closed after this many chunks, so that tiny files do not hold their pages' maps in memory."""
+
+
+class PackRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A pack as a map names it: its id and its size in bytes."""
+
+    id: bytes
+    size: int
+
+
+class Extent(NamedTuple):
+    """`length` bytes of a pack, from `offset` on."""
+
+    pack: PackRow
+    offset: int
+    length: int
+
+
+Extents = tuple[Extent, ...]
+"""A file's bytes, in order."""
+
+
+class ChildPlace(NamedTuple):
+    """Where a child page and its map lie, both compressed."""
+
+    page: Extent
+    map: Extent
+
+
+class _Map(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    format: int
+    level: int
+    packs: list[PackRow]
+    places: list[list[int]]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Map)
+
+
+def encode_leaf_map(extents: Sequence[Extents]) -> bytes:
+    """Encode the extents of a leaf page's files, one row for each file of more than zero bytes, in page order."""
+    return _encode(0, extents)
+
+
+def encode_inner_map(level: int, places: Sequence[ChildPlace]) -> bytes:
+    """Encode where the children of a page of pages lie, one row a child."""
+    return _encode(level, [(place.page, place.map) for place in places])
+
+
+def _encode(level: int, rows: Sequence[tuple[Extent, ...]]) -> bytes:
+    numbers: dict[bytes, int] = {}
+    packs: list[PackRow] = []
+    places: list[list[int]] = []
+    for row in rows:
+        flat: list[int] = []
+        for pack, offset, length in row:
+            number = numbers.get(pack.id)
+            if number is None:
+                number = numbers[pack.id] = len(packs)
+                packs.append(pack)
+            flat += (number, offset, length)
+        places.append(flat)
+    return _encoder.encode(_Map(FORMAT, level, packs, places))
+
+
+def _decode(content: bytes, level: int) -> list[Extents]:
+    try:
+        found = _decoder.decode(content)
+    except msgspec.DecodeError as error:
+        raise FormatError(f"a map is malformed: {error}") from None
+    if found.format != FORMAT:
+        raise FormatError(f"a map has format {found.format}, and this version of reg reads format {FORMAT}")
+    packs = found.packs
+    if found.level != level or any(len(p.id) != ID_LENGTH or not 0 <= p.size <= MAX_SIZE for p in packs):
+        raise FormatError("a map does not fit its page")
+    rows: list[Extents] = []
+    for flat in found.places:
+        row = []
+        for at in range(0, len(flat) - 2, 3):
+            number, offset, length = flat[at : at + 3]
+            if not 0 <= number < len(packs) or offset < 0 or length <= 0 or offset + length > packs[number].size:
+                raise FormatError("a map names bytes past the end of a pack")
+            row.append(Extent(packs[number], offset, length))
+        if len(flat) % 3:
+            raise FormatError("a map has half a row")
+        rows.append(tuple(row))
+    return rows
+
+
+def decode_leaf_map(content: bytes, entries: Sequence[Entry]) -> list[Extents]:
+    """Read a leaf page's map: extents for each entry of the page (none for what has no bytes).
+
+    Raises
+    ------
+    FormatError
+        When the map is malformed or its extents do not add up to the sizes of the page's files.
+    """
+    rows = iter(_decode(content, 0))
+    result: list[Extents] = []
+    for entry in entries:
+        if entry.is_file and entry.size:
+            row = next(rows, ())
+            if sum(extent.length for extent in row) != entry.size:
+                raise FormatError(f"a map does not account for the {entry.size} bytes of {entry.path!r}")
+            result.append(row)
+        else:
+            result.append(())
+    if next(rows, None) is not None:
+        raise FormatError("a map has more rows than its page has files")
+    return result
+
+
+def decode_inner_map(content: bytes, level: int, count: int) -> list[ChildPlace]:
+    """Read the map of a page of pages with `count` children.
+
+    Raises
+    ------
+    FormatError
+        When it is malformed or does not fit the page.
+    """
+    rows = _decode(content, level)
+    if len(rows) != count or any(len(row) != 2 for row in rows):
+        raise FormatError("a map does not fit its page")
+    return [ChildPlace(row[0], row[1]) for row in rows]
+
+
+def merge_extents(extents: Sequence[Extent]) -> Extents:
+    """Join neighbours that follow each other in one pack."""
+    merged: list[Extent] = []
+    for extent in extents:
+        if merged:
+            pack, offset, length = merged[-1]
+            if pack.id == extent.pack.id and offset + length == extent.offset:
+                merged[-1] = Extent(pack, offset, length + extent.length)
+                continue
+        merged.append(extent)
+    return tuple(merged)

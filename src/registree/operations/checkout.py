@@ -1,0 +1,107 @@
+"""`reg checkout`: make the work tree be what metafiles say, of now or of another revision. And `reg pull`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registree.errors import NotFound, RegError
+from registree.git.repository import Edit
+from registree.git.transport import fast_forward, fetch_upstream
+from registree.model.metafile import DatasetFile
+from registree.model.paths import METAFILE_SUFFIX, DatasetName, parse_dataset_name
+from registree.model.selection import Selection
+from registree.model.selectors import not_found
+from registree.model.targets import Target
+from registree.operations.content import Content, resolve_target
+from registree.operations.get import COPIES
+from registree.operations.sync import SyncedImport, restore
+from registree.workspace import Workspace
+
+
+def checkout(
+    workspace: Workspace, names: Sequence[str] = (), *, revision: str = "", force: bool = False
+) -> tuple[SyncedImport, ...]:
+    """Make datasets on this disk be what their metafiles say.
+
+    Parameters
+    ----------
+    names
+        Datasets; empty for all of this repository.
+    revision
+        Take the metafiles of that revision first, and stage them.
+
+    Returns
+    -------
+    A row for each dataset: one that fails does not stop the others.
+    """
+    workspace.registry_file()
+    with workspace.writing():
+        chosen = _choose(workspace, names, revision)
+        return tuple(_checkout_one(workspace, name, file, revision, force=force) for name, file in chosen.items())
+
+
+def _choose(workspace: Workspace, names: Sequence[str], revision: str) -> dict[str, DatasetFile]:
+    wanted = [parse_dataset_name(name) for name in names]
+    if not revision:
+        if wanted:
+            return {name: workspace.dataset(name) for name in wanted}
+        return {name: file for name, file in workspace.metafiles().items() if isinstance(file, DatasetFile)}
+    source = workspace.registry()
+    chosen: dict[str, DatasetFile] = {}
+    for name in wanted or source.dataset_names(resolve_target(source, Target(DatasetName("")), revision).commit):
+        commit = resolve_target(source, Target.parse(name), revision).commit
+        file = source.metafile(commit, name)
+        if isinstance(file, DatasetFile):
+            chosen[name] = file
+        elif wanted:
+            raise not_found("dataset", name, f"{workspace.root} at {revision}", source.dataset_names(commit))
+    return chosen
+
+
+def _checkout_one(workspace: Workspace, name: str, file: DatasetFile, revision: str, *, force: bool) -> SyncedImport:
+    try:
+        reader = workspace.reader()
+        content = Content(workspace.registry(), reader, reader.open(file.manifest), Selection(), file.manifest)
+        result = restore(workspace, name, content, COPIES, check=False, force=force)
+    except RegError as error:
+        return SyncedImport(name, "failed", error=error)
+    if revision:
+        edits: dict[str, Edit] = {name + METAFILE_SUFFIX: file.text.encode()}
+        workspace.repository.edit(edits, None)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class PullResult:
+    """What a pull changed: the commit it came to, tracked files, and datasets."""
+
+    commit: str
+    paths: tuple[str, ...]
+    datasets: tuple[SyncedImport, ...]
+
+
+def pull(workspace: Workspace, names: Sequence[str] = (), *, force: bool = False) -> PullResult:
+    """Fast-forward the current branch to its upstream, if it has one, then bring the payload of datasets.
+
+    Parameters
+    ----------
+    names
+        Datasets whose payload is wanted; empty for all.
+
+    Raises
+    ------
+    Conflict
+        When histories have parted; nothing is changed then.
+    """
+    paths: list[str] = []
+    with workspace.writing():
+        if workspace.repository.upstream() is not None:
+            commit = fetch_upstream(workspace.repository)
+            if commit is not None:
+                paths = fast_forward(workspace.repository, commit)
+    results = checkout(workspace, names, force=force)
+    head = workspace.repository.head()
+    if head is None:
+        raise NotFound(f"{workspace.root} has no commit yet", hint="reg add PATH -m MESSAGE makes one")
+    return PullResult(head, tuple(paths), results)

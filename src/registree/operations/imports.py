@@ -1,0 +1,182 @@
+"""`reg import`: bring a target in and keep the connection; and what an import's lock holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from registree.errors import AlreadyExists, AuthError, InvalidInput, NotFound, StoreError
+from registree.git.ignore import gitignore_edits
+from registree.git.repository import Edit
+from registree.git.transport import is_local_url, strip_credentials
+from registree.model.manifest import Entry
+from registree.model.metafile import ImportFile, Lock
+from registree.model.paths import METAFILE_SUFFIX, is_within, parse_dataset_name
+from registree.model.selection import Selection
+from registree.model.selectors import RevisionKind
+from registree.model.targets import Target
+from registree.operations.content import Content, Resolved, content_at, content_of_dataset, resolve_target
+from registree.operations.get import output_path, require_entries
+from registree.operations.placing import Placement, place_new, stats_of
+from registree.store.base import Store
+from registree.store.opening import is_local, open_store
+from registree.store.tree_reader import TreeReader
+from registree.workspace import Machine, RegistrySource, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """An import as locked, and what was placed."""
+
+    name: str
+    metafile: ImportFile
+    kind: RevisionKind
+    note: str
+    fetched: int
+    downloaded: bool
+    commit: str | None
+
+
+def import_dataset(
+    workspace: Workspace,
+    registry: str,
+    target: Target,
+    *,
+    base: str,
+    out: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    download: bool = True,
+    force: bool = False,
+    message: str | None = None,
+) -> ImportResult:
+    """Bring a target in and keep the connection: a metafile says what is wanted and what is locked.
+
+    Raises
+    ------
+    InvalidInput
+        For a path outside the repository, or an import from oneself.
+    AlreadyExists
+        When something is at the target, and `force` is not given.
+    """
+    machine = workspace.machine
+    source = RegistrySource.open(registry, machine, base=base, overrides=machine.settings.overrides)
+    if source.repository.root == workspace.root:
+        raise InvalidInput(f"{registry} is this repository itself", hint="import from another registry")
+    found = resolve_target(source, target, target.selector)
+    selection = Selection(target.part, tuple(include), tuple(exclude))
+    content = content_at(source, found.commit, target, selection)
+    require_entries(content, target)
+    place = output_path(base, out, target, source)
+    name = parse_dataset_name(workspace.relative(place))
+    _check_import_target(workspace, name, place, force)
+    with workspace.writing():
+        if os.path.lexists(place) and not force:
+            raise AlreadyExists(f"{place} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
+        fetched = 0
+        if download:
+            applied = place_new(machine, content, place, import_placement(machine), replace=force, verb="import")
+            fetched = applied.fetched_bytes
+        metafile = ImportFile(
+            path=name.rsplit("/", 1)[-1],
+            registry=_written_registry(registry, workspace.root, base),
+            dataset=target.name,
+            want=target.selector or "HEAD",
+            lock=make_lock(content, found),
+            part=content.selection.part,
+            include=tuple(include),
+            exclude=tuple(exclude),
+        )
+        edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
+        edits |= gitignore_edits(name, ignored=True)
+        made = workspace.repository.edit(edits, message)
+        if download:
+            note_placed(workspace, name, content, content.entries())
+    kind, note = found.resolution.kind, found.resolution.note
+    return ImportResult(name, metafile, kind, note, fetched, download, made)
+
+
+def import_placement(machine: Machine) -> Placement:
+    """Return how imports are placed: linked from the cache where the disk can."""
+    return Placement(machine.links, keep=True)
+
+
+def _check_import_target(workspace: Workspace, name: str, place: str, force: bool) -> None:
+    if os.path.exists(workspace.metafile_path(name)) and not force:
+        raise AlreadyExists(
+            f"{name} is tracked already by {name}{METAFILE_SUFFIX}",
+            hint=f"reg update {name}, or --force to import anew",
+        )
+    tracked = workspace.repository.tracked(name)
+    if tracked:
+        raise InvalidInput(f"{name} is tracked by Git", hint=f"git rm -r --cached {name}, or -o PATH puts it elsewhere")
+    for other in workspace.metafile_names():
+        if other != name and (is_within(name, other) or is_within(other, name)):
+            raise InvalidInput(f"{name} would overlap {other}", hint="-o PATH puts it elsewhere")
+
+
+def _written_registry(registry: str, root: str, base: str) -> str:
+    """A path relative to where it was typed becomes one relative to the repository."""
+    if not is_local_url(registry) or registry.startswith("file://"):
+        return strip_credentials(registry)
+    return registry if os.path.isabs(registry) else os.path.relpath(os.path.join(base, registry), root)
+
+
+def make_lock(content: Content, found: Resolved) -> Lock:
+    """Return the lock of content at a revision; the registry's remote is noted where an address means the same everywhere."""
+    totals = content.totals
+    noted = ""
+    if content.source is not None and content.dataset_manifest is not None:
+        remotes = content.source.remotes(found.commit)
+        noted = next((r.url for r in remotes if not is_local(r.url) or os.path.isabs(r.url)), "")
+    return Lock(
+        commit=found.commit,
+        manifest=content.manifest,
+        files=totals.files,
+        size=totals.size,
+        dataset_manifest=content.dataset_manifest,
+        tag=found.resolution.tag,
+        version=found.resolution.version,
+        remote=noted,
+    )
+
+
+def note_placed(workspace: Workspace, name: str, content: Content, entries: Iterator[Entry]) -> None:
+    """Note in the state that these entries of a work tree are as the content has them."""
+    root = os.path.join(workspace.root, name)
+    workspace.state.update(stats=stats_of(root, name, entries), placed=[(name, content.manifest)])
+
+
+def locked_content(workspace: Workspace, metafile: ImportFile, *, commit: str = "") -> Content:
+    """Return what an import's lock says, from wherever it can be had: the registry, or the remote that the lock noted.
+
+    Raises
+    ------
+    NotFound, StoreError, AuthError
+        When the registry is gone and the lock notes no remote.
+    """
+    lock = metafile.lock
+    selection = Selection(metafile.part, metafile.include, metafile.exclude)
+    machine = workspace.machine
+    try:
+        source = RegistrySource.open(
+            metafile.registry,
+            machine,
+            base=workspace.root,
+            overrides=machine.settings.overrides,
+            need=lock.commit,
+        )
+    except (NotFound, StoreError, AuthError) as error:
+        if lock.dataset_manifest is None or not lock.remote:
+            error.hint = error.hint or f"{metafile.path} is locked to commit {lock.commit[:10]} of it"
+            raise
+        stores: list[Store] = [open_store(lock.remote, workspace.root)]
+        reader = TreeReader(stores, machine.cache, machine.executor)
+        return Content(None, reader, reader.open(lock.dataset_manifest), selection, lock.dataset_manifest)
+    if lock.dataset_manifest is not None:
+        original = source.metafile(lock.commit, metafile.dataset) if source.repository.has_commit(lock.commit) else None
+        if isinstance(original, ImportFile):
+            return content_at(source, lock.commit, Target(metafile.dataset, "", metafile.part), selection)
+        return content_of_dataset(source, lock.dataset_manifest, lock.commit, selection, noted=lock.remote)
+    return content_at(source, lock.commit, Target(metafile.dataset, "", metafile.part), selection)

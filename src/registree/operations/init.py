@@ -1,0 +1,129 @@
+"""`reg init` and the registry's remotes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from registree.config import (
+    DEFAULT_REMOTE,
+    EMBEDDED_REMOTE,
+    LOCAL_DIRECTORY,
+    REGISTRY_FILE,
+    RegistryFile,
+    Remote,
+    make_remote,
+)
+from registree.errors import AlreadyExists, NotFound
+from registree.git.ignore import gitignore_edits
+from registree.git.repository import Edit, GitRepository
+from registree.store.opening import is_local, local_path, open_store
+from registree.workspace import Machine, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """The new registry: its root, its remote, and the commit that made it one."""
+
+    root: str
+    remote: Remote
+    embedded: bool
+    commit: str | None
+
+
+def init(path: str, machine: Machine, *, remote: str | None = None, template: bool = False) -> InitResult:
+    """Make a registry of a new or an existing Git repository; what it made is committed.
+
+    Parameters
+    ----------
+    remote
+        URL or path of the remote; None makes one inside `.reg/`.
+    template
+        Also copy the template of a complete registry.
+
+    Raises
+    ------
+    AlreadyExists
+        When it is a registry already.
+    """
+    try:
+        repository = GitRepository.discover(path)
+    except NotFound:
+        repository = GitRepository.init(path)
+    workspace = Workspace(repository, machine)
+    if workspace.is_registry:
+        raise AlreadyExists(f"{workspace.root} is a registry already", hint="reg status; reg remote list")
+    repository.identity()
+    made = make_remote(DEFAULT_REMOTE, _committed_url(remote, workspace.root), {})
+    store = open_store(made.url, workspace.root)
+    with workspace.writing():
+        if is_local(made.url):
+            store.ensure_marker()
+        edits: dict[str, Edit] = {REGISTRY_FILE: RegistryFile((made,)).render().encode()}
+        edits |= gitignore_edits(LOCAL_DIRECTORY, ignored=True)
+        if template:
+            edits |= _template(workspace.root)
+        commit = repository.edit(edits, "Make this repository a registry of data")
+    return InitResult(workspace.root, made, remote is None, commit)
+
+
+def _committed_url(remote: str | None, root: str) -> str:
+    if remote is None:
+        return EMBEDDED_REMOTE
+    return local_path(remote, root) if is_local(remote) and not remote.startswith("file://") else remote
+
+
+def _template(root: str) -> dict[str, Edit]:
+    source = resources.files("registree") / "template"
+    edits: dict[str, Edit] = {}
+    with resources.as_file(source) as folder:
+        if not folder.is_dir():  # an editable install: the template lies beside the sources
+            folder = folder.parents[2] / "registry-template"  # noqa: PLW2901
+        for top, _, names in os.walk(folder):
+            for name in names:
+                place = os.path.join(top, name)
+                path = os.path.relpath(place, folder)
+                if not os.path.exists(os.path.join(root, path)) and path != REGISTRY_FILE:
+                    with open(place, "rb") as file:
+                        edits[path] = file.read()
+    return edits
+
+
+def add_remote(
+    workspace: Workspace, name: str, url: str, options: Mapping[str, Any], *, message: str | None = None
+) -> Remote:
+    """Add a remote to `reg.yaml`, or change its URL and options.
+
+    Raises
+    ------
+    InvalidInput
+        When the URL or an option looks like a secret: `reg.yaml` is tracked.
+    """
+    with workspace.writing():
+        before = workspace.registry_file()
+        remote = make_remote(name, _committed_url(url, workspace.root), options)
+        others = [other for other in before.remotes if other.name != name]
+        position = next((i for i, other in enumerate(before.remotes) if other.name == name), len(others))
+        others.insert(position, remote)
+        text = RegistryFile(tuple(others), before.text).render()
+        workspace.repository.edit({REGISTRY_FILE: text.encode()}, message)
+    return remote
+
+
+def remove_remote(workspace: Workspace, name: str, *, message: str | None = None) -> Remote:
+    """Take a remote out of `reg.yaml`; what it holds stays there.
+
+    Raises
+    ------
+    NotFound
+        When there is none of that name.
+    """
+    with workspace.writing():
+        before = workspace.registry_file()
+        remote = before.remote(name)
+        kept = tuple(other for other in before.remotes if other.name != name)
+        workspace.repository.edit({REGISTRY_FILE: RegistryFile(kept, before.text).render().encode()}, message)
+    return remote

@@ -1,0 +1,90 @@
+"""What a work tree holds now: its entries, hashed only where the stat cache does not know them."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from registree.git.ignore import regignore
+from registree.model.ids import EMPTY
+from registree.model.manifest import Entry, Kind
+from registree.model.paths import join
+from registree.store.files import hash_file
+from registree.store.scanning import Found, scan
+from registree.store.state import Stat, State, stat_row
+from registree.workspace import Workspace
+
+
+class Observed(NamedTuple):
+    """An entry of the work tree, and the stat cache's new row for it when it had to be hashed."""
+
+    entry: Entry
+    learnt: Stat | None
+
+
+def place_of(root: str, path: str) -> str:
+    """Return where an entry lies on the disk; a dataset that is a file has one entry, without a path."""
+    return f"{root}/{path}" if path else root
+
+
+def observe_tree(workspace: Workspace, name: str, now: int) -> Iterator[Observed]:
+    """Stream the entries of a dataset's work tree, sorted as in a manifest.
+
+    Parameters
+    ----------
+    now
+        Nanoseconds since the epoch.
+    """
+    root = os.path.join(workspace.root, name)
+    known = workspace.state.stats(name)
+    row = next(known, None)
+    for found in scan(root, regignore(root)):
+        while row is not None and row[0] < found.path:
+            row = next(known, None)
+        cached = row[1] if row is not None and row[0] == found.path else None
+        if not found.path:
+            cached = workspace.state.stat(name)
+        yield _observed(root, found, cached, now)
+
+
+def observed_entries(workspace: Workspace, name: str, learnt: list[tuple[str, Stat]]) -> Iterator[Entry]:
+    """Stream the entries of a dataset's work tree; rows for the stat cache are added to `learnt` on the way."""
+    for observed in observe_tree(workspace, name, time.time_ns()):
+        if observed.learnt is not None:
+            learnt.append((join(name, observed.entry.path) if observed.entry.path else name, observed.learnt))
+        yield observed.entry
+
+
+def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:
+    if found.kind == Kind.DIRECTORY:
+        return Observed(Entry(found.path, found.kind, 0, b""), None)
+    if found.kind == Kind.LINK:
+        return Observed(Entry(found.path, found.kind, len(found.target), found.target), None)
+    size = found.stat.st_size
+    if cached is not None and cached.matches(found.stat):
+        return Observed(Entry(found.path, found.kind, size, cached.content), None)
+    content = hash_file(place_of(root, found.path)) if size else EMPTY
+    return Observed(Entry(found.path, found.kind, size, content), stat_row(found.stat, content, now))
+
+
+def observe_path(state: State, root: str, name: str, path: str) -> Entry | None:
+    """Return the entry that one path of a work tree is; None when there is nothing (or a folder with something)."""
+    place = place_of(root, path)
+    try:
+        found = os.stat(place, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    mode = found.st_mode
+    if stat.S_ISLNK(mode):
+        target = os.fsencode(os.readlink(place))
+        return Entry(path, Kind.LINK, len(target), target)
+    if stat.S_ISDIR(mode):
+        return None if os.listdir(place) else Entry(path, Kind.DIRECTORY, 0, b"")
+    if not stat.S_ISREG(mode):
+        return Entry(path, Kind.FILE, found.st_size, b"\0" * 32)  # a socket or a pipe: like no version of it
+    cached = state.stat(join(name, path) if path else name)
+    content = cached.content if cached is not None and cached.matches(found) else hash_file(place)
+    return Entry(path, Kind.EXECUTABLE if mode & 0o100 else Kind.FILE, found.st_size, content)

@@ -1,0 +1,321 @@
+"""Put content into a work tree: staged and verified beside its place, then swapped in; local edits are never lost."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from registree.errors import AlreadyExists, Conflict
+from registree.model.checkout import Action, Step, decide
+from registree.model.manifest import Entry, Kind
+from registree.model.paths import join
+from registree.model.places import Extents
+from registree.operations.content import Content, Item
+from registree.operations.observing import place_of
+from registree.store.directory import translate_os_error
+from registree.store.files import LinkKind
+from registree.store.payload import Wanted
+from registree.store.placing import Placer, Reuse, choose_link
+from registree.store.state import Stat, stat_row
+from registree.workspace import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How content is placed.
+
+    `links` are the ways allowed to get files from the cache; `keep` says whether what is brought is kept there.
+    """
+
+    links: tuple[LinkKind, ...]
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What was done to a work tree: files written and deleted, bytes that came over the network or from a remote."""
+
+    written: int
+    deleted: int
+    fetched_bytes: int
+
+
+@contextmanager
+def staging(target: str) -> Iterator[str]:
+    """Give an empty folder beside a target, for one process at a time; what a killed run left there is removed.
+
+    Raises
+    ------
+    Conflict
+        When another process is making the same target.
+    StoreError, AuthError, ReadOnly
+        When the folder cannot be made, or the disk is full.
+    """
+    folder, name = os.path.split(target)
+    path = os.path.join(folder, f".{name[:200]}.reg-new")
+    try:
+        os.makedirs(path, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise translate_os_error(error, name, folder) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(f"another process is writing {target}", hint="wait for it to end") from None
+        _empty(path)
+        yield path
+    except OSError as error:
+        raise translate_os_error(error, os.path.basename(str(error.filename or name)), folder) from error
+    finally:
+        _remove(path)
+        os.close(descriptor)
+
+
+def _empty(path: str) -> None:
+    with os.scandir(path) as listing:
+        for entry in list(listing):
+            _remove(entry.path)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def place_new(
+    machine: Machine, content: Content, target: str, placement: Placement, *, replace: bool, verb: str
+) -> Applied:
+    """Make a target of content, whole or not at all.
+
+    Parameters
+    ----------
+    replace
+        Whether what is there may be replaced; it is gone only when its successor is whole.
+
+    Raises
+    ------
+    AlreadyExists
+        When something is there and may not be replaced.
+    """
+    if os.path.lexists(target) and not replace:
+        raise AlreadyExists(f"{target} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
+    _make_parent(target)
+    totals = content.totals
+    with staging(target) as folder:
+        placer = _placer(machine, content, folder, placement)
+        tree = os.path.join(folder, "tree")
+        is_file = False
+        machine.progress.begin(verb, totals.files, totals.size)
+        try:
+            for item in content.items():
+                is_file = not item.entry.path
+                placer.place(_wanted(content, item, place_of(tree, item.entry.path)))
+            if not is_file:
+                os.makedirs(tree, exist_ok=True)
+            placer.finish()
+        finally:
+            machine.progress.end()
+        if os.path.lexists(target):
+            os.rename(target, os.path.join(folder, "old"))
+        os.rename(tree, target)
+    return Applied(totals.entries, 0, placer.placed_bytes)
+
+
+def _make_parent(target: str) -> None:
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+    except OSError as error:
+        raise translate_os_error(error, os.path.basename(target), os.path.dirname(target)) from error
+
+
+def _placer(machine: Machine, content: Content, folder: str, placement: Placement) -> Placer:
+    link = choose_link(machine.cache, folder, placement.links)
+    return Placer(content.reader, machine.cache, machine.executor, machine.progress, link, keep=placement.keep)
+
+
+def _wanted(content: Content, item: Item, path: str) -> Wanted:
+    if item.blob and item.entry.is_file and content.source is not None:
+        return Wanted(item.entry, (), path, content.source.repository.blob(item.blob))
+    return Wanted(item.entry, item.extents, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which paths of a work tree are written and deleted, and which stand in the way."""
+
+    write: tuple[Step, ...]
+    delete: tuple[Step, ...]
+    conflicts: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.write or self.delete or self.conflicts)
+
+
+def plan_steps(steps: Iterable[Step], root: str, *, restore: bool, force: bool) -> Plan:
+    """Decide about each path, and about folders that stand where files come and the other way.
+
+    With `force`, what stands in the way is replaced.
+    """
+    write: list[Step] = []
+    delete: list[Step] = []
+    conflicts: list[str] = []
+    for step in steps:
+        action = decide(step.before, step.after, step.found, restore=restore)
+        if action is Action.CONFLICT:
+            if not force:
+                conflicts.append(step.path)
+                continue
+            action = Action.DELETE if step.after is None else Action.WRITE
+        if action is Action.WRITE:
+            write.append(step)
+        elif action is Action.DELETE and step.found is not None:
+            delete.append(step)
+    if not force:
+        going = {step.path for step in delete}
+        for step in write:
+            conflicts += _in_the_way(root, step, going)
+    return Plan(tuple(write), tuple(delete), tuple(sorted(set(conflicts))))
+
+
+def _in_the_way(root: str, step: Step, going: set[str]) -> list[str]:
+    parts = step.path.split("/")
+    for depth in range(1, len(parts)):
+        above = "/".join(parts[:depth])
+        try:
+            mode = os.stat(place_of(root, above), follow_symlinks=False).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            break
+        if not stat.S_ISDIR(mode):
+            return [] if above in going else [above]
+    place = place_of(root, step.path)
+    if step.after is None or step.after.kind == Kind.DIRECTORY or os.path.islink(place) or not os.path.isdir(place):
+        return []
+    inside = [
+        os.path.relpath(os.path.join(folder, name), root) for folder, _, names in os.walk(place) for name in names
+    ]
+    return [path for path in inside if path not in going]
+
+
+def apply_plan(
+    machine: Machine,
+    content: Content,
+    items: Iterable[Item],
+    plan: Plan,
+    root: str,
+    placement: Placement,
+    reuse: Reuse | None,
+    *,
+    verb: str,
+) -> Applied:
+    """Bring what is to be written, and only when all of it is there and verified, change the work tree.
+
+    Parameters
+    ----------
+    items
+        The content's entries that `plan.write` names, with their places, sorted.
+    """
+    by_path = {step.path for step in plan.write}
+    size = sum(step.after.size for step in plan.write if step.after is not None)
+    _make_parent(root)
+    with staging(root) as folder:
+        placer = _placer(machine, content, folder, placement)
+        staged: list[tuple[Entry, str]] = []
+        machine.progress.begin(verb, len(plan.write), size)
+        try:
+            for item in items:
+                if item.entry.path in by_path:
+                    path = os.path.join(folder, str(len(staged)))
+                    placer.place(_wanted(content, item, path), reuse)
+                    staged.append((item.entry, path))
+            placer.finish()
+        finally:
+            machine.progress.end()
+        _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
+        for entry, path in staged:
+            _swap_in(root, entry, path)
+    return Applied(len(staged), len(plan.delete), placer.placed_bytes)
+
+
+def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:
+    folders = set()
+    for path in paths:
+        place = place_of(root, path)
+        if os.path.isdir(place) and not os.path.islink(place):
+            with suppress(OSError):
+                os.rmdir(place)
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(place)
+        folders.add(os.path.dirname(path))
+    for folder in sorted(folders, key=len, reverse=True):
+        current = folder
+        while current and current not in coming:
+            try:
+                os.rmdir(place_of(root, current))
+            except OSError:
+                break
+            current = os.path.dirname(current)
+
+
+def _swap_in(root: str, entry: Entry, path: str) -> None:
+    place = place_of(root, entry.path)
+    if os.path.isdir(place) and not os.path.islink(place):
+        if entry.kind == Kind.DIRECTORY:
+            return
+        shutil.rmtree(place)
+    _clear_above(root, entry.path)
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    if entry.kind == Kind.DIRECTORY and os.path.lexists(place):
+        os.unlink(place)
+    os.rename(path, place)
+
+
+def _clear_above(root: str, path: str) -> None:
+    """Remove a file or a link that stands where a folder of the dataset belongs: no write follows a link."""
+    parts = path.split("/") if path else []
+    for depth in range(len(parts)):
+        place = place_of(root, "/".join(parts[:depth]))
+        if os.path.islink(place) or (os.path.lexists(place) and not os.path.isdir(place)):
+            os.unlink(place)
+            return
+
+
+def stats_of(root: str, name: str, entries: Iterable[Entry]) -> Iterator[tuple[str, Stat]]:
+    """Stream the stat cache's rows for files that were just placed."""
+    now = time.time_ns()
+    for entry in entries:
+        if entry.is_file:
+            with suppress(OSError):
+                row = stat_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content, now)
+                if row is not None:
+                    yield (join(name, entry.path) if entry.path else name), row
+
+
+def reuse_from(root: str, gone: Iterable[tuple[Entry, Extents]]) -> Reuse:
+    """Find content among files of the work tree that this move deletes or replaces: renames and grown files."""
+    by_content: dict[bytes, str] = {}
+    by_path: dict[str, tuple[str, Extents]] = {}
+    for entry, extents in gone:
+        if entry.is_file:
+            by_content.setdefault(entry.content, place_of(root, entry.path))
+            by_path[entry.path] = (place_of(root, entry.path), extents)
+
+    def find(entry: Entry) -> tuple[str, Extents | None] | None:
+        same = by_content.get(entry.content)
+        if same is not None:
+            return same, None
+        return by_path.get(entry.path)
+
+    return find

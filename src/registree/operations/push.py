@@ -1,0 +1,174 @@
+"""`reg push`: payload first, then the branch and its tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registree.errors import IntegrityError, ObjectMissing, ReadOnly, StateError
+from registree.git.transport import push_branch
+from registree.model.ids import ContentId, id_text
+from registree.model.metafile import DatasetFile, parse_metafile
+from registree.model.paths import METAFILE_SUFFIX
+from registree.model.selectors import not_found
+from registree.store.base import Store
+from registree.store.copying import CopyPlan, copy_manifest, plan_copy, seed_cache
+from registree.store.layout import MANIFESTS, key
+from registree.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push sent: datasets, packs and bytes of payload; and the Git refs that moved (empty: none, or no upstream)."""
+
+    remote: str
+    datasets: tuple[str, ...]
+    packs: int
+    size: int
+    upstream: str
+    refs: tuple[str, ...]
+    dry_run: bool
+
+
+def push(
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    remote: str | None = None,
+    git: bool = True,
+    dry_run: bool = False,
+) -> PushResult:
+    """Send what the remote lacks, then the current branch and its tags to its upstream, if it has one.
+
+    Parameters
+    ----------
+    names
+        Datasets to send payload of; empty for all.
+    remote
+        Name of the remote; None for the first.
+    git
+        Whether to push commits.
+
+    Raises
+    ------
+    IntegrityError
+        When payload of a commit is nowhere, or the outbox's copy is damaged.
+    Conflict
+        When somebody pushed commits first; payload that was sent stays sent.
+    """
+    registry_file = workspace.registry_file()
+    if not registry_file.remotes:
+        raise StateError(f"{workspace.root} has no remote", hint="reg remote add NAME URL")
+    chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
+    is_default = chosen.name == registry_file.remotes[0].name
+    upstream = workspace.repository.upstream() if git and not names else None
+    with workspace.writing():
+        store = workspace.store(chosen)
+        if not store.writable:
+            raise ReadOnly(
+                f"{store.address} can only be read", hint="reg push --remote NAME, or reg remote add NAME URL"
+            )
+        wanted = named_manifests(workspace, names)
+        waiting = set(workspace.outbox.manifests())
+        plans: list[tuple[str, CopyPlan]] = []
+        for manifest, name in wanted.items():
+            if manifest in waiting:
+                plan = plan_copy(workspace.outbox, store, manifest, workspace.machine.executor)
+                if plan is not None:
+                    plans.append((name, plan))
+        _check_rest(workspace, store, {m: n for m, n in wanted.items() if m not in waiting})
+        packs = {pack.id: pack for _, plan in plans for pack in (*plan.payload, *plan.pages)}
+        size = sum(pack.size for pack in packs.values())
+        sent = tuple(dict.fromkeys(name for name, _ in plans))
+        if dry_run:
+            return PushResult(store.address, sent, len(packs), size, "", (), dry_run=True)
+        if plans:
+            store.ensure_marker()
+        _send(workspace, store, plans, size)
+        if is_default:
+            _drop_confirmed(workspace, store, [m for m in wanted if m in waiting])
+        where, refs = push_branch(workspace.repository) if upstream else ("", [])
+    return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
+
+
+def _send(workspace: Workspace, store: Store, plans: Sequence[tuple[str, CopyPlan]], size: int) -> None:
+    machine = workspace.machine
+    machine.progress.begin("push", 0, size)
+    done: set[bytes] = set()
+    try:
+        for _, plan in plans:
+            left = CopyPlan(
+                plan.manifest,
+                tuple(pack for pack in plan.payload if pack.id not in done),
+                tuple(pack for pack in plan.pages if pack.id not in done),
+                plan.missing,
+            )
+            copy_manifest(workspace.outbox, store, left, machine.executor, machine.progress)
+            done |= {pack.id for pack in (*plan.payload, *plan.pages)}
+    finally:
+        machine.progress.end()
+
+
+def _check_rest(workspace: Workspace, store: Store, rest: dict[ContentId, str]) -> None:
+    """What the commits name and the outbox does not hold must be on the remote."""
+    sizes = workspace.machine.executor.map(lambda manifest: store.size(key(MANIFESTS, manifest)), rest)
+    missing = [(name, manifest) for (manifest, name), size in zip(rest.items(), sizes, strict=True) if size is None]
+    if missing:
+        name, manifest = missing[0]
+        raise IntegrityError(
+            f"{len(missing)} versions named by commits are neither in the outbox nor in {store.address}, "
+            f"the first is {id_text(manifest)[:15]}… of {name}",
+            hint="push from where they were added, or check them out and run reg add again",
+            paths=tuple(f"{name} {id_text(manifest)}" for name, manifest in missing),
+        )
+
+
+def _drop_confirmed(workspace: Workspace, store: Store, manifests: Sequence[ContentId]) -> None:
+    outbox = workspace.outbox
+    for manifest in manifests:
+        if store.size(key(MANIFESTS, manifest)) is not None:
+            try:
+                packs = seed_cache(outbox, store, manifest, workspace.machine.cache, workspace.machine.executor)
+            except ObjectMissing:
+                packs = ()  # the remote had it already, and this outbox only a part
+            outbox.drop_manifest(manifest)
+            for pack in packs:
+                outbox.drop_pack(pack)
+    if not outbox.manifests():
+        for pack, _ in list(outbox.packs()):
+            outbox.drop_pack(pack)
+
+
+def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentId, str]:
+    """Return the manifests that commits which may not be on the upstream name, and the work tree's, with a dataset's name.
+
+    Raises
+    ------
+    NotFound
+        When there is no dataset of a name asked for.
+    """
+    found: dict[ContentId, str] = {}
+    current = workspace.metafiles({})
+    for name in names:
+        if not isinstance(current.get(name), DatasetFile):
+            there = [other for other, file in current.items() if isinstance(file, DatasetFile)]
+            raise not_found("dataset", name, workspace.root, there)
+    for name, metafile in current.items():
+        if isinstance(metafile, DatasetFile) and (not names or name in names):
+            found.setdefault(metafile.manifest, name)
+    repository = workspace.repository
+    head = repository.head()
+    if head is None:
+        return found
+    upstream = repository.upstream()
+    known = repository.remote_branch(*upstream) if upstream else None
+    commits = repository.history(head, known)
+    tagged = [commit for ref, commit in repository.refs().items() if ref.startswith("refs/tags/")]
+    for path, blob in repository.blobs_named([*commits, *tagged], METAFILE_SUFFIX):
+        name = path.removesuffix(METAFILE_SUFFIX)
+        if names and name not in names:
+            continue
+        metafile = parse_metafile(repository.blob(blob).decode(), path)
+        if isinstance(metafile, DatasetFile):
+            found.setdefault(metafile.manifest, name)
+    return found

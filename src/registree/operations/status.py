@@ -1,0 +1,135 @@
+"""`reg status`: how the work tree stands to its metafiles, to Git, and to the remote. It writes nothing to Git."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from registree.errors import FormatError, InvalidInput, ObjectMissing, RegError
+from registree.model.diff import Change, diff_entries, find_renames
+from registree.model.metafile import DatasetFile, ImportFile, Metafile
+from registree.model.paths import METAFILE_SUFFIX
+from registree.model.selection import Selection
+from registree.model.selectors import resolve
+from registree.operations.commit import staged_paths
+from registree.operations.content import Content
+from registree.operations.imports import locked_content
+from registree.operations.observing import observed_entries
+from registree.store.state import Stat
+from registree.workspace import RegistrySource, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStatus:
+    """One dataset or import.
+
+    `disk` is ``absent``, ``clean``, ``changed`` or ``unknown`` (its manifest is not here). `changes` lists what
+    differs from the metafile. `staged` says that its metafile is not committed; `unpushed` that payload waits in the
+    outbox. `newer` names what an import could be updated to, when that was asked for.
+    """
+
+    name: str
+    kind: str
+    disk: str
+    changes: tuple[Change, ...] = ()
+    staged: bool = False
+    unpushed: bool = False
+    newer: str = ""
+    problem: str = ""
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing to say of it."""
+        return self.disk in ("clean", "absent") and not (self.staged or self.unpushed or self.newer or self.problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A repository's status."""
+
+    root: str
+    branch: str
+    datasets: tuple[DatasetStatus, ...]
+    staged: tuple[str, ...]
+    waiting_packs: int
+    waiting_bytes: int
+
+
+def status(workspace: Workspace, *, remote: bool = False) -> Status:
+    """Compare the work tree with its metafiles.
+
+    Parameters
+    ----------
+    remote
+        Also ask registries whether imports have something newer: the one thing that costs network.
+    """
+    broken: dict[str, FormatError] = {}
+    metafiles = workspace.metafiles(broken)
+    staged = staged_paths(workspace)
+    waiting = {bytes(manifest) for manifest in workspace.outbox.manifests()}
+    learnt: list[tuple[str, Stat]] = []
+    rows = []
+    for name, metafile in metafiles.items():
+        row = status_of(workspace, name, metafile, learnt)
+        rows.append(
+            DatasetStatus(
+                name,
+                row.kind,
+                row.disk,
+                row.changes,
+                staged=name + METAFILE_SUFFIX in staged,
+                unpushed=isinstance(metafile, DatasetFile) and metafile.manifest in waiting,
+                newer=_newer(workspace, metafile) if remote and isinstance(metafile, ImportFile) else "",
+                problem=row.problem,
+            )
+        )
+    rows += [DatasetStatus(name, "broken", "unknown", problem=error.message) for name, error in broken.items()]
+    if learnt:
+        workspace.state.update(stats=learnt)
+    packs = list(workspace.outbox.packs())
+    return Status(
+        workspace.root,
+        workspace.repository.branch() or (workspace.repository.head() or "")[:10],
+        tuple(sorted(rows, key=lambda row: row.name)),
+        tuple(staged),
+        len(packs),
+        sum(size for _, size in packs),
+    )
+
+
+def status_of(workspace: Workspace, name: str, metafile: Metafile, learnt: list[tuple[str, Stat]]) -> DatasetStatus:
+    """Compare one work tree with its metafile; rows for the stat cache are added to `learnt`."""
+    kind = "dataset" if isinstance(metafile, DatasetFile) else "import"
+    if not os.path.lexists(os.path.join(workspace.root, name)):
+        return DatasetStatus(name, kind, "absent")
+    try:
+        content = _recorded(workspace, metafile)
+        changes = find_renames(diff_entries(content.entries(), observed_entries(workspace, name, learnt)))
+    except InvalidInput as error:  # something that no dataset may hold came into the folder
+        return DatasetStatus(name, kind, "changed", problem=error.message)
+    except ObjectMissing:
+        return DatasetStatus(name, kind, "unknown", problem="its manifest is not on this machine: reg pull")
+    except RegError as error:
+        return DatasetStatus(name, kind, "unknown", problem=error.message)
+    return DatasetStatus(name, kind, "changed" if changes else "clean", tuple(changes))
+
+
+def _recorded(workspace: Workspace, metafile: Metafile) -> Content:
+    if isinstance(metafile, ImportFile):
+        return locked_content(workspace, metafile)
+    reader = workspace.reader()
+    return Content(workspace.registry(), reader, reader.open(metafile.manifest), Selection(), metafile.manifest)
+
+
+def _newer(workspace: Workspace, metafile: ImportFile) -> str:
+    machine = workspace.machine
+    source = RegistrySource.open(metafile.registry, machine, base=workspace.root)
+    refs = source.repository.refs()
+    found = resolve(metafile.want, metafile.dataset, refs, source.repository.default_branch())
+    commit = refs.get(found.ref) or source.repository.commit_of(found.ref)
+    if not found.kind.moves or commit == metafile.lock.commit:
+        return ""
+    now = source.metafile(commit, metafile.dataset)
+    if isinstance(now, DatasetFile) and now.manifest == metafile.lock.dataset_manifest:
+        return ""
+    return found.version or commit[:10]

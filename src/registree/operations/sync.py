@@ -1,0 +1,123 @@
+"""`reg sync`, and making any work tree what a version says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from registree.errors import Conflict, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
+from registree.model.checkout import join_three
+from registree.model.manifest import Entry
+from registree.model.metafile import ImportFile
+from registree.model.paths import parse_dataset_name
+from registree.operations.content import Content
+from registree.operations.imports import import_placement, locked_content, note_placed
+from registree.operations.observing import observed_entries
+from registree.operations.placing import Applied, Placement, apply_plan, place_new, plan_steps, stats_of
+from registree.store.state import Stat
+from registree.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedImport:
+    """One import after `sync`: ``in sync``, ``synced``, ``differs`` (with `--check`) or ``failed``."""
+
+    name: str
+    state: str
+    written: int = 0
+    deleted: int = 0
+    fetched: int = 0
+    paths: tuple[str, ...] = ()
+    error: RegError | None = None
+
+
+def sync(
+    workspace: Workspace, targets: Sequence[str] = (), *, check: bool = False, force: bool = False
+) -> tuple[SyncedImport, ...]:
+    """Make the work tree be what the locks say; with `check`, only tell whether it is.
+
+    Returns
+    -------
+    A row for each import: one that fails does not stop the others.
+    """
+    names: list[str] = [parse_dataset_name(target) for target in targets] or [
+        name for name, file in workspace.metafiles().items() if isinstance(file, ImportFile)
+    ]
+    if not names:
+        raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
+    results = []
+    for name in names:
+        metafile = workspace.imported(name)
+        try:
+            if check:
+                results.append(_sync_one(workspace, name, metafile, check=True, force=force))
+            else:
+                with workspace.writing():
+                    results.append(_sync_one(workspace, name, metafile, check=False, force=force))
+        except RegError as error:
+            results.append(SyncedImport(name, "failed", error=error))
+    return tuple(results)
+
+
+def _sync_one(workspace: Workspace, name: str, metafile: ImportFile, *, check: bool, force: bool) -> SyncedImport:
+    content = locked_content(workspace, metafile)
+    if content.manifest != metafile.lock.manifest:
+        raise IntegrityError(
+            f"{name} at {metafile.lock.commit[:10]} is not what its lock says",
+            hint=f"reg update {name} --rev REV locks it anew",
+        )
+    return restore(workspace, name, content, import_placement(workspace.machine), check=check, force=force)
+
+
+def restore(
+    workspace: Workspace, name: str, content: Content, placement: Placement, *, check: bool, force: bool
+) -> SyncedImport:
+    """Make a work tree be what content says; files that no version has are left alone, edited ones stop it.
+
+    Raises
+    ------
+    Conflict
+        When files are neither of the version placed last nor of this one, and `force` is not given.
+    """
+    root = os.path.join(workspace.root, name)
+    if not os.path.lexists(root):
+        if check:
+            return SyncedImport(name, "differs", paths=(name,))
+        applied = place_new(workspace.machine, content, root, placement, replace=False, verb="check out")
+        note_placed(workspace, name, content, content.entries())
+        return SyncedImport(name, "synced", applied.written, 0, applied.fetched_bytes)
+    learnt: list[tuple[str, Stat]] = []
+    found = observed_entries(workspace, name, learnt)
+    before = _placed_entries(workspace, name, content)
+    steps = join_three(before, content.entries(), found)
+    plan = plan_steps((s for s in steps if s.before or s.after), root, restore=True, force=force)
+    if plan.is_empty:
+        workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
+        return SyncedImport(name, "in sync")
+    paths = tuple(step.path for step in (*plan.write, *plan.delete)) + plan.conflicts
+    if check:
+        return SyncedImport(name, "differs", len(plan.write), len(plan.delete), paths=paths)
+    applied = Applied(0, 0, 0)
+    if plan.write or plan.delete:
+        applied = apply_plan(workspace.machine, content, content.items(), plan, root, placement, None, verb="check out")
+        written = [step.after for step in plan.write if step.after is not None]
+        workspace.state.update(stats=stats_of(root, name, written), placed=[(name, content.manifest)])
+    if plan.conflicts:
+        raise Conflict(
+            f"{len(plan.conflicts)} files of {name} hold what no version of it has: {', '.join(plan.conflicts[:5])}",
+            hint="--force overwrites them; reg add stores them as a new version; the other files are in place",
+            paths=plan.conflicts,
+        )
+    return SyncedImport(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
+
+
+def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:
+    """The version that the work tree was made from, where it is known; else the one that is asked for."""
+    placed = workspace.state.placed(name)
+    if placed is None or placed == content.manifest or content.reader is None:
+        return content.entries()
+    try:
+        return content.reader.entries(content.reader.open(placed))
+    except (ObjectMissing, StoreError):
+        return content.entries()

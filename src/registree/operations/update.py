@@ -1,0 +1,216 @@
+"""`reg update`: move imports to what their selectors mean now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from registree.errors import (
+    AuthError,
+    Conflict,
+    FormatError,
+    IntegrityError,
+    NotFound,
+    ObjectMissing,
+    RegError,
+    StoreError,
+)
+from registree.git.repository import Edit
+from registree.model.checkout import Step, join_three
+from registree.model.diff import DiffSummary, diff_entries, differing_pages, find_renames, summarize
+from registree.model.manifest import Entry
+from registree.model.metafile import ImportFile, Lock
+from registree.model.paths import METAFILE_SUFFIX, parse_dataset_name
+from registree.model.places import Extents
+from registree.model.selection import Selection
+from registree.model.selectors import RevisionKind
+from registree.model.targets import Target
+from registree.operations.content import Content, Resolved, content_at, resolve_target
+from registree.operations.imports import import_placement, locked_content, make_lock, note_placed
+from registree.operations.observing import observe_path, observe_tree
+from registree.operations.placing import Applied, Plan, apply_plan, plan_steps, reuse_from
+from registree.store.tree_reader import Leaf
+from registree.workspace import RegistrySource, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatedImport:
+    """One import after `update`.
+
+    `state` is ``current`` (nothing new), ``fixed`` (a fixed revision stays), ``updated``, ``would update`` or
+    ``failed`` (then `error` says why).
+    """
+
+    name: str
+    state: str
+    want: str
+    before: Lock
+    after: Lock
+    changes: DiffSummary | None = None
+    fetched: int = 0
+    note: str = ""
+    error: RegError | None = None
+
+
+def update(
+    workspace: Workspace,
+    targets: Sequence[str] = (),
+    *,
+    selector: str = "",
+    dry_run: bool = False,
+    force: bool = False,
+    message: str | None = None,
+) -> tuple[UpdatedImport, ...]:
+    """Move imports to what their selectors mean now; local edits are kept, or stop it.
+
+    Parameters
+    ----------
+    targets
+        Names of imports; empty for all of them.
+    selector
+        Switches to another revision and records it.
+
+    Returns
+    -------
+    A row for each import: one that fails does not stop the others.
+    """
+    broken: dict[str, FormatError] = {}
+    names: list[str] = [parse_dataset_name(target) for target in targets] or [
+        name for name, file in workspace.metafiles(broken).items() if isinstance(file, ImportFile)
+    ]
+    results = []
+    edits: dict[str, Edit] = {}
+    if not names and not broken:
+        raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
+    with workspace.writing():
+        for name in names:
+            metafile = workspace.imported(name)
+            try:
+                result, after = _update_one(workspace, name, metafile, selector, dry_run=dry_run, force=force)
+            except RegError as error:
+                result, after = (
+                    UpdatedImport(name, "failed", metafile.want, metafile.lock, metafile.lock, error=error),
+                    None,
+                )
+            results.append(result)
+            if after is not None:
+                edits[name + METAFILE_SUFFIX] = after.render().encode()
+                workspace.repository.edit({name + METAFILE_SUFFIX: edits[name + METAFILE_SUFFIX]}, None)
+        if message is not None and edits:
+            workspace.repository.commit(edits, message)
+    for problem in broken.values():
+        workspace.machine.warn(f"{problem.message}: left alone")
+    return tuple(results)
+
+
+def _update_one(
+    workspace: Workspace, name: str, metafile: ImportFile, selector: str, *, dry_run: bool, force: bool
+) -> tuple[UpdatedImport, ImportFile | None]:
+    machine = workspace.machine
+    lock = metafile.lock
+    source = RegistrySource.open(metafile.registry, machine, base=workspace.root, overrides=machine.settings.overrides)
+    target = Target(metafile.dataset, "", metafile.part)
+    want = selector or metafile.want
+    found = resolve_target(source, target, want)
+    _check_tag(source, name, lock, switching=bool(selector))
+    if not selector and not found.resolution.kind.moves:
+        fixed = UpdatedImport(name, "fixed", want, lock, lock, note=found.resolution.kind.value)
+        return fixed, None
+    if not selector and not force and found.resolution.kind in (RevisionKind.DEFAULT, RevisionKind.BRANCH):
+        _check_history(source, name, lock, found)
+    selection = Selection(metafile.part, metafile.include, metafile.exclude)
+    content = content_at(source, found.commit, target, selection)
+    same_version = (found.resolution.tag, found.resolution.version) == (lock.tag, lock.version)
+    if content.manifest == lock.manifest and same_version and want == metafile.want:
+        return UpdatedImport(name, "current", want, lock, lock, note=found.resolution.note), None
+    after = metafile.relocked(make_lock(content, found), want)
+    before = _readable(workspace, metafile)
+    root = os.path.join(workspace.root, name)
+    if content.manifest == lock.manifest:
+        changes, applied = DiffSummary(0, 0, 0, 0, 0), Applied(0, 0, 0)
+    elif not os.path.lexists(root):  # the pin was written with --no-download: it stays a pin
+        changes, applied = _summary(before, content), Applied(0, 0, 0)
+    else:
+        plan, changes, leaves, gone = _plan_update(workspace, name, before, content, force=force)
+        if plan.conflicts:
+            raise Conflict(
+                f"{name} has local edits in {len(plan.conflicts)} files that the update would touch: "
+                f"{', '.join(plan.conflicts[:5])}",
+                hint="--force overwrites them; to keep them, put them elsewhere first",
+                paths=plan.conflicts,
+            )
+        applied = Applied(0, 0, 0)
+        if not dry_run:
+            applied = apply_plan(
+                machine,
+                content,
+                content.items(leaves),
+                plan,
+                root,
+                import_placement(machine),
+                reuse_from(root, gone),
+                verb="update",
+            )
+            written = [step.after for step in plan.write if step.after is not None]
+            note_placed(workspace, name, content, iter(written))
+    state = "would update" if dry_run else "updated"
+    result = UpdatedImport(name, state, want, lock, after.lock, changes, applied.fetched_bytes, found.resolution.note)
+    return result, None if dry_run else after
+
+
+def _check_tag(source: RegistrySource, name: str, lock: Lock, *, switching: bool) -> None:
+    if not lock.tag or switching:
+        return
+    now = source.repository.refs().get(f"refs/tags/{lock.tag}")
+    if now is not None and now != lock.commit:
+        raise IntegrityError(
+            f"tag {lock.tag} moved from {lock.commit[:10]} to {now[:10]} since {name} was locked",
+            hint=f"ask its owner why; to accept it: reg update {name} --rev {lock.tag}",
+        )
+
+
+def _check_history(source: RegistrySource, name: str, lock: Lock, found: Resolved) -> None:
+    if found.commit != lock.commit and not source.repository.is_ancestor(lock.commit, found.commit):
+        raise Conflict(
+            f"commit {lock.commit[:10]} that {name} is locked to is no longer in {found.resolution.ref.split('/', 2)[-1]} "
+            f"of {source.url}: its history was rewritten",
+            hint=f"reg update {name} --force follows the new history; --rev TAG goes to a release; doing nothing keeps the lock",
+        )
+
+
+def _readable(workspace: Workspace, metafile: ImportFile) -> Content | None:
+    try:
+        return locked_content(workspace, metafile)
+    except (ObjectMissing, NotFound, StoreError, AuthError):
+        return None
+
+
+def _summary(before: Content | None, after: Content) -> DiffSummary:
+    old = before.entries() if before is not None else iter(())
+    return summarize(find_renames(diff_entries(old, after.entries())))
+
+
+def _plan_update(
+    workspace: Workspace, name: str, before: Content | None, after: Content, *, force: bool
+) -> tuple[Plan, DiffSummary, list[Leaf] | None, list[tuple[Entry, Extents]]]:
+    """Compare two versions by the pages they do not share, and look at the work tree only where they differ."""
+    root = os.path.join(workspace.root, name)
+    if before is None:
+        found = (observed.entry for observed in observe_tree(workspace, name, 0))
+        plan = plan_steps(join_three((), after.entries(), found), root, restore=True, force=force)
+        return plan, _summary(None, after), None, []
+    old_leaves, new_leaves = before.leaves(), after.leaves()
+    if before.tree is not None and after.tree is not None:
+        old_refs, new_refs = differing_pages([x.ref for x in old_leaves], [x.ref for x in new_leaves])
+        old_ids, new_ids = {ref.page for ref in old_refs}, {ref.page for ref in new_refs}
+        old_leaves = [leaf for leaf in old_leaves if leaf.ref.page in old_ids]
+        new_leaves = [leaf for leaf in new_leaves if leaf.ref.page in new_ids]
+    old_items = list(before.items(old_leaves))
+    new_entries = [item.entry for item in after.items(new_leaves)]
+    changes = list(diff_entries((item.entry for item in old_items), new_entries))
+    steps = [Step(c.path, c.before, c.after, observe_path(workspace.state, root, name, c.path)) for c in changes]
+    plan = plan_steps(steps, root, restore=False, force=force)
+    touched = {change.before.path for change in changes if change.before is not None}
+    gone = [(item.entry, item.extents) for item in old_items if item.entry.path in touched]
+    return plan, summarize(find_renames(changes)), new_leaves if after.tree is not None else None, gone

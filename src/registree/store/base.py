@@ -1,0 +1,92 @@
+"""What a store is: objects under keys. Everything above works on this interface alone."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from registree.errors import ObjectMissing
+from registree.store.layout import MARKER, check_marker, marker
+
+PIECE = 16 << 20
+"""Bytes read at once when a long range is copied."""
+
+
+class Store(ABC):
+    """Objects under keys, on a disk, in a bucket or behind a web server.
+
+    Attributes
+    ----------
+    address
+        Where it is, as a person would write it, without secrets.
+    writable
+        False for what can only be read (HTTP).
+    """
+
+    address: str
+    writable: bool = True
+
+    @abstractmethod
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Return an object's bytes, or `length` bytes of it from `offset`.
+
+        Raises
+        ------
+        ObjectMissing
+            When there is no such object, or it ends before the range does.
+        StoreError, AuthError
+            When the store cannot be reached or refuses.
+        """
+
+    @abstractmethod
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes; None when there is no such object."""
+
+    @abstractmethod
+    def write(self, key: str, content: bytes) -> None:
+        """Store a small object, whole or not at all; an object of that key is replaced."""
+
+    @abstractmethod
+    def upload(self, key: str, path: str) -> None:
+        """Store a file's bytes under a key, whole or not at all."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an object; no error when there is none."""
+
+    @abstractmethod
+    def keys(self, folder: str) -> Iterator[tuple[str, int]]:
+        """List the objects under a folder with their sizes in bytes."""
+
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+        """Copy bytes of an object into an open file at a position (bytes), in bounded memory."""
+        done = 0
+        while done < length:
+            piece = self.read(key, offset + done, min(PIECE, length - done))
+            write_at(descriptor, piece, position + done)
+            done += len(piece)
+
+    def ensure_marker(self) -> None:
+        """Make it a store if it is none yet; refuse one of a newer format."""
+        if self.size(MARKER) is None:
+            self.write(MARKER, marker())
+        else:
+            check_marker(self.read(MARKER), self.address)
+
+    def check_format(self) -> None:
+        """Refuse a store of a newer format; one without a marker holds nothing and passes."""
+        try:
+            content = self.read(MARKER)
+        except ObjectMissing:
+            return
+        check_marker(content, self.address)
+
+
+def write_at(descriptor: int, content: bytes | bytearray | memoryview, position: int) -> None:
+    """Write all of it at a position of an open file (`os.pwrite` may write less)."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, position)
+        view = view[written:]
+        position += written

@@ -1,0 +1,232 @@
+"""The user's cache: files, pages, maps and mirrors of registries, shared by all projects. Always safe to delete.
+
+A file in it is complete from the moment it has its name. Files are read-only; a file whose size, time or inode is
+not what was noted when it came is hashed again before it is used, so that an edit through a hard link is found out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from registree.model.ids import hash_bytes
+from registree.store.directory import translate_os_error
+from registree.store.files import copy_file, hash_file, try_reflink
+
+FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"
+TAG = "CACHEDIR.TAG"
+_TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of registree: safe to delete. https://bford.info/cachedir/\n"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsage:
+    """Files and bytes of one part of the cache."""
+
+    part: str
+    files: int
+    size: int
+
+
+class Cache:
+    """The cache in one directory, made when first written to."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self._made: set[str] = set()
+        self._notes: sqlite3.Connection | None = None
+        self._pending: list[tuple[bytes, int, int, int]] = []
+
+    def get(self, folder: str, identifier: bytes) -> bytes | None:
+        """Return a small object, or None."""
+        try:
+            with open(self._path(folder, identifier), "rb") as file:
+                return file.read()
+        except OSError:
+            return None
+
+    def put(self, folder: str, identifier: bytes, content: bytes) -> None:
+        """Keep a small object; a cache that cannot be written keeps nothing."""
+        path = self._path(folder, identifier)
+        temporary = f"{path}.{secrets.token_hex(6)}"
+        try:
+            self._make(os.path.dirname(path))
+            with open(temporary, "xb") as file:
+                file.write(content)
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+    def file(self, content: bytes, size: int, *, executable: bool) -> str | None:
+        """Return the path of a file with this content, or None; a damaged one is dropped."""
+        path = self.file_path(content, executable=executable)
+        try:
+            found = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return None
+        if found.st_size == size:
+            note = self._note(content, executable)
+            if note == (found.st_ino, found.st_mtime_ns):
+                return path
+            if hash_file(path) == content:
+                self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, size))
+                return path
+        with suppress(OSError):
+            os.unlink(path)
+        return None
+
+    def file_path(self, content: bytes, *, executable: bool) -> str:
+        """Return where a file with this content lies, if it does (executable ones lie apart: links share modes)."""
+        return self._path(FILES, content) + (".x" if executable else "")
+
+    def adopt(self, path: str, content: bytes, found: os.stat_result, *, executable: bool) -> bool:
+        """Keep a verified file by linking it; False where the disk cannot.
+
+        Raises
+        ------
+        StoreError
+            When the disk is full.
+        """
+        target = self.file_path(content, executable=executable)
+        try:
+            self._make(os.path.dirname(target))
+            os.link(path, target, follow_symlinks=False)
+        except FileExistsError:
+            return True
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise translate_os_error(error, "a file", self.root) from error
+            return False
+        self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, found.st_size))
+        return True
+
+    def adopt_copy(self, path: str, content: bytes, *, executable: bool) -> None:
+        """Keep a copy of a verified file, sharing its blocks where the disk can."""
+        target = self.file_path(content, executable=executable)
+        temporary = f"{target}.{secrets.token_hex(6)}"
+        mode = 0o555 if executable else 0o444
+        try:
+            self._make(os.path.dirname(target))
+            if not try_reflink(path, temporary, mode):
+                copy_file(path, temporary, mode)
+            os.replace(temporary, target)
+            found = os.stat(target)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(temporary)
+            return
+        self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, found.st_size))
+
+    def partial(self, content: bytes) -> str:
+        """Return where the download of a large file is kept while it is not whole."""
+        path = self._path(PARTIAL, content)
+        self._make(os.path.dirname(path))
+        return path
+
+    def mirror(self, address: str) -> str:
+        """Return the folder of the mirror of a registry."""
+        return os.path.join(self.root, MIRRORS, hash_bytes(address.encode()).hex()[:32] + ".git")
+
+    def flush(self) -> None:
+        """Write down what is known of the files that came (once per command: it is one transaction)."""
+        if not self._pending:
+            return
+        try:
+            self._make(self.root)
+            connection = sqlite3.connect(self._notes_path(), timeout=30, isolation_level=None)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS note (file BLOB PRIMARY KEY, inode INT, mtime INT, size INT) WITHOUT ROWID"
+                )
+                connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)", self._pending)
+                connection.execute("COMMIT")
+            finally:
+                connection.close()
+        except (sqlite3.Error, OSError):
+            return  # without notes, files are hashed again when next used
+        finally:
+            self._pending.clear()
+
+    def usage(self) -> list[CacheUsage]:
+        """Count files and bytes by part."""
+        counts: dict[str, list[int]] = {}
+        for path, found in self._walk():
+            part = os.path.relpath(path, self.root).split(os.sep)[0]
+            row = counts.setdefault(part, [0, 0])
+            row[0] += 1
+            row[1] += found.st_size
+        return [CacheUsage(part, *row) for part, row in sorted(counts.items())]
+
+    def prune(self, older_than: float, now: float, *, dry_run: bool = False) -> CacheUsage:
+        """Drop files that no project links to and that were not used for some time (seconds), mirrors apart."""
+        files = size = 0
+        for path, found in self._walk():
+            part = os.path.relpath(path, self.root).split(os.sep)[0]
+            last_used = max(found.st_mtime, found.st_atime, found.st_ctime)
+            if (
+                part in (FILES, PARTIAL, "pages", "maps", "manifests")
+                and found.st_nlink == 1
+                and now - last_used >= older_than
+            ):
+                files, size = files + 1, size + found.st_size
+                if not dry_run:
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+        return CacheUsage("all", files, size)
+
+    def clean(self, *, dry_run: bool = False) -> CacheUsage:
+        """Drop all of it."""
+        rows = self.usage()
+        if not dry_run and os.path.isdir(self.root):
+            doomed = f"{self.root}.{secrets.token_hex(6)}"
+            os.rename(self.root, doomed)
+            shutil.rmtree(doomed)
+            self._made.clear()
+        return CacheUsage("all", sum(row.files for row in rows), sum(row.size for row in rows))
+
+    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = os.path.join(folder, name)
+                with suppress(FileNotFoundError):
+                    yield path, os.stat(path, follow_symlinks=False)
+
+    def _path(self, folder: str, identifier: bytes) -> str:
+        name = identifier.hex()
+        return f"{self.root}/{folder}/{name[:2]}/{name}"
+
+    def _make(self, folder: str) -> None:
+        if folder not in self._made:
+            fresh = not os.path.isdir(self.root)
+            os.makedirs(folder, exist_ok=True)
+            if fresh:
+                with open(os.path.join(self.root, TAG), "w", encoding="utf-8") as file:
+                    file.write(_TAG_TEXT)
+            self._made.add(folder)
+
+    def _notes_path(self) -> str:
+        return os.path.join(self.root, "notes.sqlite")
+
+    def _note(self, content: bytes, executable: bool) -> tuple[int, int] | None:
+        try:
+            if self._notes is None:
+                if not os.path.exists(self._notes_path()):
+                    return None
+                self._notes = sqlite3.connect(self._notes_path(), timeout=30, isolation_level=None)
+            row = self._notes.execute(
+                "SELECT inode, mtime FROM note WHERE file = ?", (_note_key(content, executable),)
+            ).fetchone()
+        except sqlite3.Error:
+            return None
+        return (row[0], row[1]) if row else None
+
+
+def _note_key(content: bytes, executable: bool) -> bytes:
+    return content + b"x" if executable else content

@@ -1,0 +1,162 @@
+"""A store in a local directory: the default remote, and the outbox."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from registree.errors import AuthError, ObjectMissing, ReadOnly, StoreError
+from registree.store.base import Store, write_at
+
+TEMPORARY = ".tmp-"
+
+
+class DirectoryStore(Store):
+    """Objects as files under one directory.
+
+    A write goes to a temporary name beside its target, is flushed to the disk and renamed: a crash leaves the old
+    object or the new one.
+    """
+
+    def __init__(self, root: str, address: str | None = None) -> None:
+        self.root = root
+        self.address = address or root
+
+    def path(self, key: str) -> str:
+        """Return the file of a key."""
+        return f"{self.root}/{key}"
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        with self._translated(key):
+            descriptor = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                wanted = os.fstat(descriptor).st_size - offset if length is None else length
+                content = os.pread(descriptor, wanted, offset)
+                while len(content) < wanted:  # a read is cut at 2 GiB, or the file ends
+                    more = os.pread(descriptor, wanted - len(content), offset + len(content))
+                    if not more:
+                        raise ObjectMissing(key, self.address)
+                    content += more
+                return content
+            finally:
+                os.close(descriptor)
+
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+        """See `Store.copy_range`; the kernel copies, and shares blocks on disks that can."""
+        with self._translated(key):
+            source = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                done = 0
+                while done < length:
+                    try:
+                        copied = os.copy_file_range(source, descriptor, length - done, offset + done, position + done)
+                    except OSError as error:
+                        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+                            raise
+                        super().copy_range(key, offset + done, length - done, descriptor, position + done)
+                        return
+                    if not copied:
+                        raise ObjectMissing(key, self.address)
+                    done += copied
+            finally:
+                os.close(source)
+
+    def size(self, key: str) -> int | None:
+        """See `Store.size`."""
+        with self._translated(key):
+            try:
+                return os.stat(self.path(key)).st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+
+    def write(self, key: str, content: bytes) -> None:
+        """See `Store.write`."""
+        with self._translated(key), self._replacing(key) as descriptor:
+            write_at(descriptor, content, 0)
+
+    def upload(self, key: str, path: str) -> None:
+        """See `Store.upload`."""
+        with self._translated(key), self._replacing(key) as descriptor:
+            length = os.stat(path).st_size
+            folder, name = os.path.split(path)
+            DirectoryStore(folder).copy_range(name, 0, length, descriptor, 0)
+
+    def adopt(self, key: str, path: str) -> None:
+        """Store a file by renaming it into place; it must lie on the same disk and be flushed."""
+        with self._translated(key):
+            os.makedirs(os.path.dirname(self.path(key)), exist_ok=True)
+            os.replace(path, self.path(key))
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        with self._translated(key), suppress(FileNotFoundError):
+            os.unlink(self.path(key))
+
+    def keys(self, folder: str) -> Iterator[tuple[str, int]]:
+        """See `Store.keys`."""
+        pending = [folder]
+        while pending:
+            current = pending.pop()
+            try:
+                with os.scandir(self.path(current)) as found:
+                    entries = sorted(found, key=lambda entry: entry.name)
+            except FileNotFoundError:
+                continue
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{current}/{entry.name}")
+                elif not entry.name.startswith(TEMPORARY):
+                    yield f"{current}/{entry.name}", entry.stat().st_size
+
+    @contextmanager
+    def _replacing(self, key: str) -> Iterator[int]:
+        target = self.path(key)
+        folder = os.path.dirname(target)
+        temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            yield descriptor
+            os.fsync(descriptor)
+            os.replace(temporary, target)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _translated(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectMissing(key, self.address) from None
+        except OSError as error:
+            raise translate_os_error(error, key, self.address) from error
+
+
+def translate_os_error(error: OSError, what: str, place: str) -> StoreError | AuthError | ReadOnly:
+    """Turn an operating system's error into one sentence about `what` in `place`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(
+            f"the disk of {place} is full: {what} was not written", hint="free some space and run it again"
+        )
+    if error.errno == errno.EROFS:
+        return ReadOnly(f"{place} is on a read-only disk: {what} was not written")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AuthError(f"no permission for {what} in {place}", hint=f"check who owns it: ls -ld {place}")
+    return StoreError(f"{what} in {place}: {error.strerror or error}", transient=True)
+
+
+def sync_directory(path: str) -> None:
+    """Flush a directory's names to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

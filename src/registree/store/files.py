@@ -1,0 +1,107 @@
+"""Files on this machine: hash, copy and link them."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from enum import Enum
+
+from blake3 import blake3
+
+from registree.model.ids import ContentId, hash_bytes
+
+_SMALL = 1 << 20
+_FICLONE = 0x40049409
+"""ioctl number of FICLONE (linux/fs.h)."""
+_CANNOT = (
+    errno.EXDEV,
+    errno.EPERM,
+    errno.EOPNOTSUPP,
+    errno.EINVAL,
+    errno.ENOSYS,
+    errno.EMLINK,
+    errno.ENOTTY,
+    errno.EACCES,
+)
+
+
+class LinkKind(Enum):
+    """How a file of the cache gets into a work tree."""
+
+    REFLINK = "reflink"
+    HARDLINK = "hardlink"
+    COPY = "copy"
+
+
+def hash_file(path: str) -> ContentId:
+    """Return the content id of a file, in bounded memory, on all cores when it is large."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size < _SMALL:
+            return hash_bytes(_read_all(descriptor))
+    finally:
+        os.close(descriptor)
+    hasher = blake3(max_threads=blake3.AUTO)
+    hasher.update_mmap(path)
+    return ContentId(hasher.digest())
+
+
+def _read_all(descriptor: int) -> bytes:
+    content = os.read(descriptor, _SMALL)
+    while more := os.read(descriptor, _SMALL):
+        content += more
+    return content
+
+
+def copy_file(source: str, target: str, mode: int) -> None:
+    """Copy a file to a new path; the kernel copies, and shares blocks where the disk can."""
+    reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            left = os.fstat(reader).st_size
+            while left:
+                try:
+                    copied = os.copy_file_range(reader, writer, left)
+                except OSError as error:
+                    if error.errno not in _CANNOT:
+                        raise
+                    copied = os.write(writer, os.read(reader, _SMALL))
+                if not copied:
+                    break
+                left -= copied
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+
+
+def try_reflink(source: str, target: str, mode: int) -> bool:
+    """Make a new file that shares the blocks of another; False where the disk cannot."""
+    reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        try:
+            fcntl.ioctl(writer, _FICLONE, reader)
+        except OSError as error:
+            os.unlink(target)
+            if error.errno not in _CANNOT:
+                raise
+            return False
+        finally:
+            os.close(writer)
+    finally:
+        os.close(reader)
+    return True
+
+
+def try_hardlink(source: str, target: str) -> bool:
+    """Give a file a second name; False where the disk cannot."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    return True

@@ -1,0 +1,53 @@
+"""One writer at a time in a repository. The lock is the kernel's: it goes with the process that held it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from registree.errors import Conflict
+from registree.store.directory import translate_os_error
+
+_STEP = 0.05
+
+
+@contextmanager
+def held_lock(path: str, what: str, timeout: float) -> Iterator[None]:
+    """Hold a lock file while the block runs.
+
+    Parameters
+    ----------
+    timeout
+        Seconds to wait for another process.
+
+    Raises
+    ------
+    Conflict
+        When another process holds it for longer; it is named.
+    """
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise translate_os_error(error, "the lock", os.path.dirname(path)) from error
+    try:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+                    raise Conflict(
+                        f"{holder} is writing to {what}", hint="wait for it, or end it; its lock goes with it"
+                    ) from None
+                time.sleep(_STEP)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

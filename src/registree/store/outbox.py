@@ -1,0 +1,198 @@
+"""The outbox, `.reg/outbox/`: a store with the remote's own layout, holding what `add` made and `push` has not sent.
+
+A pack may be there as its bytes (``packs/ab/<id>``) or, after `add --in-place`, as a note of which files of the work
+tree hold them (``in-place/ab/<id>``). Reading looks through both.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+
+from registree.errors import IntegrityError, ObjectMissing
+from registree.model.ids import ID_LENGTH, id_text
+from registree.store.base import Store
+from registree.store.directory import DirectoryStore, sync_directory
+from registree.store.files import hash_file
+from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, compress, id_of_key, key
+from registree.store.packing import OpenPack, read_sources
+from registree.store.tree_writer import WrittenTree
+
+IN_PLACE = "in-place"
+_TEMPORARY = "tmp"
+
+
+class Outbox(DirectoryStore):
+    """The outbox of one repository.
+
+    Parameters
+    ----------
+    root
+        Its directory.
+    work_tree
+        Where the paths of in-place packs start.
+    """
+
+    is_outbox = True
+
+    def __init__(self, root: str, work_tree: str) -> None:
+        super().__init__(root, f"the outbox {root}")
+        self.work_tree = work_tree
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`; bytes in place are read from the work tree, unchecked, as from any store."""
+        try:
+            return super().read(key, offset, length)
+        except ObjectMissing:
+            sources = self.sources(key)
+            if sources is None:
+                raise
+            total = sum(row[2] for row in sources)
+            wanted = total - offset if length is None else length
+            content = b"".join(read_sources(_slice(sources, offset, wanted)))
+            if len(content) < wanted:
+                raise ObjectMissing(
+                    key, self.address, hint="a file that was added in place is gone or shorter"
+                ) from None
+            return content
+
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+        """See `Store.copy_range`."""
+        if super().size(key) is None and self.sources(key) is not None:
+            Store.copy_range(self, key, offset, length, descriptor, position)
+        else:
+            super().copy_range(key, offset, length, descriptor, position)
+
+    def size(self, key: str) -> int | None:
+        """See `Store.size`."""
+        found = super().size(key)
+        if found is None:
+            sources = self.sources(key)
+            found = sum(row[2] for row in sources) if sources is not None else None
+        return found
+
+    def sources(self, key: str) -> list[tuple[str, int, int]] | None:
+        """Return which files hold a pack that was added in place: (path, offset, length); None for others."""
+        if not key.startswith(PACKS):
+            return None
+        try:
+            content = super().read(IN_PLACE + key.removeprefix(PACKS))
+        except ObjectMissing:
+            return None
+        rows = msgspec.json.decode(content, type=list[tuple[str, int, int]])
+        return [(os.path.join(self.work_tree, path), start, length) for path, start, length in rows]
+
+    def pack_file(self, key: str, scratch: str) -> str:
+        """Return a file with a pack's bytes, checked against its id.
+
+        Parameters
+        ----------
+        scratch
+            A path to gather an in-place pack at; the caller removes it.
+
+        Raises
+        ------
+        IntegrityError
+            When the outbox's copy, or a file added in place, is not what it was.
+        """
+        from_files = self.sources(key) if super().size(key) is None else None
+        path = self.path(key)
+        if from_files is not None:
+            path = scratch
+            with open(scratch, "wb") as file:
+                for block in read_sources(from_files):
+                    file.write(block)
+        expected = id_of_key(key)
+        if expected is not None and hash_file(path) != expected:
+            where = ", ".join(sorted({row[0] for row in from_files})) if from_files else path
+            raise IntegrityError(
+                f"{where} changed since it was added: pack {id_text(expected)} cannot be sent",
+                hint="run reg add again for that dataset" if from_files else f"delete {path} and run reg add again",
+            )
+        return path
+
+    def manifests(self) -> list[bytes]:
+        """Return the ids of the manifests that wait to be sent."""
+        return [found for name, _ in self.keys(MANIFESTS) if (found := id_of_key(name)) is not None]
+
+    def packs(self) -> Iterator[tuple[bytes, int]]:
+        """List the packs that wait to be sent, with their sizes in bytes."""
+        for folder in (PACKS, IN_PLACE):
+            for name, size in self.keys(folder):
+                found = id_of_key(PACKS + name.removeprefix(folder))
+                if found is not None:
+                    yield found, size
+
+    def drop_pack(self, pack: bytes) -> None:
+        """Forget a pack that the remote has confirmed."""
+        self.delete(key(PACKS, pack))
+        self.delete(key(IN_PLACE, pack))
+        self.delete(key(CHUNKS, pack))
+
+    def drop_manifest(self, manifest: bytes) -> None:
+        """Forget a manifest that the remote has confirmed."""
+        self.delete(key(MANIFESTS, manifest))
+        self.delete(key(MAPS, manifest))
+
+    def begin(self) -> str:
+        """Return an empty folder for packs that are being written; what an interrupted run left there is removed.
+
+        The caller holds the repository's lock.
+        """
+        folder = f"{self.root}/{_TEMPORARY}"
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        return folder
+
+    def abandon(self) -> None:
+        """Remove what `begin` gave."""
+        shutil.rmtree(f"{self.root}/{_TEMPORARY}", ignore_errors=True)
+
+    def publish(self, packs: list[OpenPack], tree: WrittenTree) -> None:
+        """Move a written dataset into place: packs, chunk lists, map, manifest, in this order."""
+        self.ensure_marker()
+        for pack in (*packs, *tree.packs):
+            assert pack.row is not None  # noqa: S101 -- closed packs are named
+            if pack.sources is None:
+                self.adopt(key(PACKS, pack.row.id), pack.path)
+            else:
+                rows = [(os.path.relpath(path, self.work_tree), start, length) for path, start, length in pack.sources]
+                self.write(key(IN_PLACE, pack.row.id), msgspec.json.encode(rows))
+            if pack.chunked:
+                self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks)))
+        with suppress(FileNotFoundError):
+            sync_directory(f"{self.root}/{PACKS}")
+        self.write(key(MAPS, tree.manifest), compress(tree.root_map))
+        self.write(key(MANIFESTS, tree.manifest), compress(tree.root_page))
+        self.abandon()
+
+
+def encode_chunks(chunks: list[tuple[bytes, int]]) -> bytes:
+    """Encode the list of a pack's chunks (docs/formats/pack-and-map-v1.md)."""
+    return msgspec.msgpack.encode([1, chunks])
+
+
+def decode_chunks(content: bytes) -> list[tuple[bytes, int]]:
+    """Read the list of a pack's chunks: (chunk id, bytes) in order; an unreadable one lists nothing."""
+    try:
+        version, rows = msgspec.msgpack.decode(content, type=tuple[int, list[tuple[bytes, int]]])
+    except msgspec.DecodeError:
+        return []
+    return rows if version == 1 and all(len(chunk) == ID_LENGTH and length > 0 for chunk, length in rows) else []
+
+
+def _slice(sources: list[tuple[str, int, int]], offset: int, length: int) -> list[tuple[str, int, int]]:
+    rows = []
+    for path, start, size in sources:
+        low, high = max(offset, 0), min(offset + length, size)
+        if low < high:
+            rows.append((path, start + low, high - low))
+        offset -= size
+    return rows
+
+
+__all__ = ["Outbox", "decode_chunks", "encode_chunks"]

@@ -1,0 +1,210 @@
+"""Bring content from packs to files: few large reads, several at once, every byte verified before it counts."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from typing import IO, NamedTuple
+
+from blake3 import blake3
+
+from registree.errors import IntegrityError
+from registree.model.ids import hash_bytes, id_text
+from registree.model.manifest import Entry
+from registree.model.places import Extent, Extents
+from registree.model.ranges import Range, plan_ranges
+from registree.store.base import PIECE
+from registree.store.files import hash_file
+from registree.store.layout import PACKS, key
+from registree.store.tree_reader import TreeReader
+
+WHOLE_UP_TO = 4 << 20
+"""A file of at most this many bytes, in one piece, is read together with its neighbours."""
+_AHEAD = 3
+
+
+class Wanted(NamedTuple):
+    """A file to bring: its entry, where its bytes lie (or the bytes themselves), and where it goes."""
+
+    entry: Entry
+    extents: Extents
+    path: str
+    content: bytes | None = None
+
+
+def read_whole(reader: TreeReader, executor: Executor, files: Sequence[Wanted]) -> Iterator[tuple[Wanted, memoryview]]:
+    """Yield the verified content of small files, in the order of their packs.
+
+    Raises
+    ------
+    IntegrityError
+        When bytes are not those of their content id.
+    ObjectMissing
+        When a pack is not there.
+    """
+    ranges = plan_ranges((index, wanted.extents[0]) for index, wanted in enumerate(files))
+    waiting: deque[tuple[Range[int], Future[bytes]]] = deque()
+    coming = iter(ranges)
+    for planned in coming:
+        waiting.append((planned, executor.submit(reader.read_pack, planned.pack, planned.offset, planned.length)))
+        if len(waiting) < _AHEAD:
+            continue
+        yield from _members(reader, files, *waiting.popleft())
+    while waiting:
+        yield from _members(reader, files, *waiting.popleft())
+
+
+def _members(
+    reader: TreeReader, files: Sequence[Wanted], planned: Range[int], content: Future[bytes]
+) -> Iterator[tuple[Wanted, memoryview]]:
+    view = memoryview(content.result())
+    for member in planned.members:
+        wanted = files[member.key]
+        piece = view[member.start : member.start + member.length]
+        if hash_bytes(piece) != wanted.entry.content:
+            raise _damaged(reader, wanted)
+        yield wanted, piece
+
+
+def is_whole(wanted: Wanted) -> bool:
+    """Tell whether a file is brought with its neighbours rather than by itself."""
+    return len(wanted.extents) == 1 and wanted.entry.size <= WHOLE_UP_TO
+
+
+def write_large(
+    reader: TreeReader, executor: Executor, wanted: Wanted, *, base: tuple[str, Extents] | None = None
+) -> None:
+    """Bring a large file to `wanted.path`, several pieces at once; verified when it is whole.
+
+    What is there already of an interrupted attempt is kept: the pieces done are noted beside it.
+
+    Parameters
+    ----------
+    base
+        An older version of the file on this disk and where its bytes lay: what both share is copied from it.
+    """
+    pieces = _pieces(wanted, base)
+    note = wanted.path + ".done"
+    done = _read_note(note)
+    descriptor = os.open(wanted.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_size != wanted.entry.size:
+            done.clear()
+            os.ftruncate(descriptor, wanted.entry.size)
+        with open(note, "a", encoding="ascii") as log:
+            left = [piece for piece in pieces if (piece.position, piece.length) not in done]
+            waiting: deque[tuple[_Piece, Future[None]]] = deque()
+            for piece in left:
+                if len(waiting) >= 2 * _AHEAD:
+                    _finish(waiting.popleft(), log)
+                waiting.append((piece, executor.submit(_copy, reader, piece, descriptor)))
+            while waiting:
+                _finish(waiting.popleft(), log)
+    finally:
+        os.close(descriptor)
+    os.unlink(note)
+    if hash_file(wanted.path) != wanted.entry.content:
+        os.unlink(wanted.path)
+        if base is not None:
+            write_large(reader, executor, wanted)  # the older version on this disk was not what it seemed
+            return
+        raise _damaged(reader, wanted)
+
+
+def verified_pieces(reader: TreeReader, entry: Entry, extents: Extents) -> Iterator[bytes]:
+    """Stream a large file in pieces; the last one comes only when all of it has proved right.
+
+    Raises
+    ------
+    IntegrityError
+        When the bytes are not those of the content id.
+    """
+    hasher = blake3()
+    held = b""
+    for piece in _pieces(Wanted(entry, extents, ""), None):
+        content = reader.read_pack(piece.extent.pack, piece.extent.offset, piece.extent.length)
+        hasher.update(content)
+        if held:
+            yield held
+        held = content
+    if hasher.digest() != entry.content:
+        raise _damaged(reader, Wanted(entry, extents, entry.path or "the file"))
+    yield held
+
+
+class _Piece(NamedTuple):
+    position: int
+    length: int
+    extent: Extent
+    local: tuple[str, int] | None
+
+
+def _finish(waiting: tuple[_Piece, Future[None]], log: IO[str]) -> None:
+    piece, future = waiting
+    future.result()
+    log.write(f"{piece.position} {piece.length}\n")
+    log.flush()
+
+
+def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> None:
+    if piece.local is not None:
+        path, offset = piece.local
+        with suppress(OSError):
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                content = os.pread(source, piece.length, offset)
+            finally:
+                os.close(source)
+            if len(content) == piece.length:
+                os.pwrite(descriptor, content, piece.position)
+                return
+    pack, offset, length = piece.extent
+    reader.pack_store(pack).copy_range(key(PACKS, pack.id), offset, length, descriptor, piece.position)
+
+
+def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> list[_Piece]:
+    known: dict[bytes, list[tuple[int, int, int]]] = {}
+    if base is not None:
+        position = 0
+        for pack, offset, length in base[1]:
+            known.setdefault(pack.id, []).append((offset, length, position))
+            position += length
+    pieces = []
+    position = 0
+    for pack, start, total in wanted.extents:
+        offset, left = start, total
+        while left:
+            length, local = min(left, PIECE), None
+            for low, size, at in known.get(pack.id, ()):
+                if low <= offset < low + size:
+                    length, local = min(length, low + size - offset), (base[0] if base else "", at + offset - low)
+                    break
+                if offset < low:
+                    length = min(length, low - offset)
+            pieces.append(_Piece(position, length, Extent(pack, offset, length), local))
+            offset, left, position = offset + length, left - length, position + length
+    return pieces
+
+
+def _read_note(path: str) -> set[tuple[int, int]]:
+    try:
+        with open(path, encoding="ascii") as file:
+            rows = [line.split() for line in file if line.endswith("\n")]
+    except OSError:
+        return set()
+    return {(int(row[0]), int(row[1])) for row in rows if len(row) == 2 and row[0].isdigit() and row[1].isdigit()}
+
+
+def _damaged(reader: TreeReader, wanted: Wanted) -> IntegrityError:
+    pack = wanted.extents[0].pack
+    return IntegrityError(
+        f"{wanted.entry.path or os.path.basename(wanted.path)}: the bytes in {key(PACKS, pack.id)} "
+        f"of {reader.pack_store(pack).address} are not those of {id_text(wanted.entry.content)}",
+        hint="reg verify --remote --deep says what else is damaged",
+    )
+
+
+__all__ = ["Wanted", "is_whole", "read_whole", "write_large"]

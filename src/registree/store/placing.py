@@ -1,0 +1,213 @@
+"""Put files of a tree into a folder: from the cache where it has them, from older files on this disk, from packs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+
+from registree.execute import Progress
+from registree.model.manifest import Entry, Kind, check_entry
+from registree.model.places import Extents
+from registree.store.cache import Cache
+from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
+from registree.store.payload import Wanted, is_whole, read_whole, write_large
+from registree.store.tree_reader import TreeReader
+
+WINDOW_BYTES = 64 << 20
+WINDOW_FILES = 8192
+
+Reuse = Callable[[Entry], tuple[str, Extents | None] | None]
+"""Finds an older file on this disk for an entry: its path, and its extents when only parts of it are the same."""
+
+
+def choose_link(cache: Cache, folder: str, allowed: Sequence[LinkKind]) -> LinkKind:
+    """Find by trying how files get from the cache into a folder: the first kind allowed that the disks can."""
+    probe = f"{cache.root}/.probe-{secrets.token_hex(6)}"
+    target = f"{folder}/.reg-probe-{secrets.token_hex(6)}"
+    try:
+        os.makedirs(cache.root, exist_ok=True)
+        with open(probe, "xb") as file:
+            file.write(b"reg")
+        for kind in allowed:
+            if kind is LinkKind.REFLINK and try_reflink(probe, target, 0o600):
+                return kind
+            if kind is LinkKind.HARDLINK and try_hardlink(probe, target):
+                return kind
+    except OSError:
+        return LinkKind.COPY  # a cache that cannot be written is read, and copied from
+    finally:
+        for path in (probe, target):
+            with suppress(OSError):
+                os.unlink(path)
+    return LinkKind.COPY
+
+
+class Placer:
+    """Makes files at given paths, which must not exist; their folders are made as needed.
+
+    Parameters
+    ----------
+    link
+        How files come from the cache. With HARDLINK, files are read-only.
+    keep
+        Whether what is brought is kept in the cache.
+    """
+
+    def __init__(
+        self,
+        reader: TreeReader | None,
+        cache: Cache,
+        executor: Executor,
+        progress: Progress,
+        link: LinkKind,
+        *,
+        keep: bool,
+    ) -> None:
+        self._reader = reader
+        self._cache = cache
+        self._executor = executor
+        self._progress = progress
+        self._link = link
+        self._keep = keep
+        mask = os.umask(0)
+        os.umask(mask)
+        writable = 0o444 if link is LinkKind.HARDLINK else 0o666
+        self._modes = (writable & ~mask, (writable | 0o111) & ~mask)
+        self._folders: set[str] = set()
+        self._window: list[Wanted] = []
+        self._window_bytes = 0
+        self.placed_bytes = 0
+
+    def place(self, wanted: Wanted, reuse: Reuse | None = None) -> None:
+        """Make one file, link or empty folder; small files may come only with `finish`."""
+        entry, path = wanted.entry, wanted.path
+        if entry.kind == Kind.DIRECTORY:
+            self._make_folder(path)
+            return
+        self._make_folder(os.path.dirname(path))
+        if entry.kind == Kind.LINK:
+            check_entry(entry)  # a part of a dataset may leave out what a link in it points to
+            os.symlink(entry.target, path)
+            self._progress.advance(1, entry.size)
+            return
+        if not entry.size:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode(entry)))
+            self._progress.advance(1, 0)
+            return
+        if self._from_cache(entry, path):
+            self._progress.advance(1, entry.size)
+            return
+        if wanted.content is not None:
+            self._write(wanted, memoryview(wanted.content))
+            return
+        older = reuse(entry) if reuse is not None else None
+        if older is not None and older[1] is None and self._copy_same(older[0], entry, path):
+            self._adopt(entry, path)
+            self._progress.advance(1, entry.size)
+        elif is_whole(wanted):
+            self._window.append(wanted)
+            self._window_bytes += entry.size
+            if self._window_bytes >= WINDOW_BYTES or len(self._window) >= WINDOW_FILES:
+                self._bring()
+        else:
+            self._bring_large(wanted, older)
+
+    def finish(self) -> None:
+        """Bring what is still waiting and note what the cache got."""
+        self._bring()
+        self._cache.flush()
+
+    def _packs(self) -> TreeReader:
+        if self._reader is None:
+            raise AssertionError("content without a reader holds no extents")
+        return self._reader
+
+    def _mode(self, entry: Entry) -> int:
+        return self._modes[entry.kind == Kind.EXECUTABLE]
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._folders:
+            os.makedirs(folder, exist_ok=True)
+            self._folders.add(folder)
+
+    def _from_cache(self, entry: Entry, path: str) -> bool:
+        source = self._cache.file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
+        if source is None:
+            return False
+        try:
+            self._link_or_copy(source, path, entry)
+        except FileNotFoundError:  # somebody cleaned the cache just now
+            return False
+        return True
+
+    def _link_or_copy(self, source: str, path: str, entry: Entry) -> None:
+        if self._link is LinkKind.REFLINK and try_reflink(source, path, self._mode(entry)):
+            return
+        if self._link is LinkKind.HARDLINK and try_hardlink(source, path):
+            return
+        copy_file(source, path, self._mode(entry))
+
+    def _copy_same(self, source: str, entry: Entry, path: str) -> bool:
+        try:
+            copy_file(source, path, self._mode(entry))
+        except FileNotFoundError:
+            return False
+        if hash_file(path) == entry.content:
+            return True
+        os.unlink(path)
+        return False
+
+    def _bring(self) -> None:
+        window, self._window, self._window_bytes = self._window, [], 0
+        if not window:
+            return
+        for wanted, content in read_whole(self._packs(), self._executor, window):
+            self._write(wanted, content)
+
+    def _write(self, wanted: Wanted, content: memoryview) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(wanted.path, flags, self._mode(wanted.entry))
+        try:
+            while content:
+                content = content[os.write(descriptor, content) :]
+        finally:
+            os.close(descriptor)
+        self._adopt(wanted.entry, wanted.path)
+        self.placed_bytes += wanted.entry.size
+        self._progress.advance(1, wanted.entry.size)
+
+    def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
+        entry = wanted.entry
+        base = (older[0], older[1]) if older is not None and older[1] is not None else None
+        temporary = self._partial(wanted)
+        write_large(self._packs(), self._executor, wanted._replace(path=temporary), base=base)
+        os.chmod(temporary, self._mode(entry))
+        try:
+            os.rename(temporary, wanted.path)
+        except OSError:  # the cache is on another disk
+            copy_file(temporary, wanted.path, self._mode(entry))
+            os.unlink(temporary)
+        self._adopt(entry, wanted.path)
+        self.placed_bytes += entry.size
+        self._progress.advance(1, entry.size)
+
+    def _partial(self, wanted: Wanted) -> str:
+        try:
+            path = self._cache.partial(wanted.entry.content)
+            if os.access(os.path.dirname(path), os.W_OK):
+                return path
+        except OSError:
+            pass
+        return wanted.path + ".partial"
+
+    def _adopt(self, entry: Entry, path: str) -> None:
+        if not self._keep:
+            return
+        executable = entry.kind == Kind.EXECUTABLE
+        if self._link is LinkKind.HARDLINK:
+            self._cache.adopt(path, entry.content, os.stat(path, follow_symlinks=False), executable=executable)
+        else:
+            self._cache.adopt_copy(path, entry.content, executable=executable)

@@ -1,0 +1,190 @@
+"""The local state, `.reg/state.sqlite`: what files were when last read, and where chunks lie. Always safe to delete."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from registree.model.places import Extent, PackRow
+
+VERSION = 1
+CLOCK_STEP = 20_000_000
+"""Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
+
+_SCHEMA = """
+CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
+CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
+CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
+"""
+
+
+class Stat(NamedTuple):
+    """What tells that a file is unchanged: size in bytes, times in nanoseconds, inode; and its content id."""
+
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+    content: bytes
+
+    def matches(self, found: os.stat_result) -> bool:
+        """Tell whether a file is as it was.
+
+        The change time is not compared for a file with several links: linking it elsewhere changes that alone.
+        """
+        return (
+            self.size == found.st_size
+            and self.mtime == found.st_mtime_ns
+            and self.inode == found.st_ino
+            and (self.ctime == found.st_ctime_ns or found.st_nlink > 1)
+        )
+
+
+def stat_row(found: os.stat_result, content: bytes, read_at: int) -> Stat | None:
+    """Return the row for a file, or None when it is too young to be trusted.
+
+    Parameters
+    ----------
+    read_at
+        Nanoseconds since the epoch, taken before the file was read.
+    """
+    if max(found.st_mtime_ns, found.st_ctime_ns) > read_at - CLOCK_STEP:
+        return None
+    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, content)
+
+
+class State:
+    """One SQLite file. A broken or older one is made anew: nothing in it is needed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+        self._readable = True
+
+    def _open(self, *, create: bool) -> sqlite3.Connection | None:
+        if self._connection is None and (create or (self._readable and os.path.exists(self._path))):
+            try:
+                self._connection = self._connect(create)
+            except sqlite3.Error:
+                if not create:  # an unreadable state only costs time; a reader does not mend it
+                    self._readable = False
+                    return None
+                for suffix in ("", "-journal"):
+                    if os.path.exists(self._path + suffix):
+                        os.unlink(self._path + suffix)
+                self._connection = self._connect(create)
+        return self._connection
+
+    def _connect(self, create: bool) -> sqlite3.Connection:
+        if create:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
+        else:
+            connection = sqlite3.connect(f"file:{_quoted(self._path)}?mode=ro", uri=True, timeout=30)
+        try:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version != VERSION:
+                if not create:
+                    raise sqlite3.DatabaseError("another version")
+                connection.execute("BEGIN IMMEDIATE")
+                (version,) = connection.execute("PRAGMA user_version").fetchone()
+                if version != VERSION:
+                    for table in ("stat", "place", "placed"):
+                        connection.execute(f"DROP TABLE IF EXISTS {table}")
+                    for statement in _SCHEMA.strip().split("\n"):
+                        connection.execute(statement)
+                    connection.execute(f"PRAGMA user_version={VERSION}")
+                connection.execute("COMMIT")
+            if create:
+                connection.execute("PRAGMA synchronous=NORMAL")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def stats(self, prefix: str) -> Iterator[tuple[str, Stat]]:
+        """Stream what is known of the files under a folder (or of the file itself), sorted by path below it."""
+        rows = self._query(
+            "SELECT path, size, mtime, ctime, inode, content FROM stat WHERE path >= ? AND path < ? ORDER BY path",
+            (prefix + "/", prefix + "0"),  # '0' is the character after '/'
+        )
+        start = len(prefix) + 1
+        for path, *values in rows:
+            yield path[start:], Stat(*values)
+
+    def stat(self, path: str) -> Stat | None:
+        """Return what is known of one file."""
+        rows = self._query("SELECT size, mtime, ctime, inode, content FROM stat WHERE path = ?", (path,))
+        return next((Stat(*row) for row in rows), None)
+
+    def place(self, chunk: bytes) -> Extent | None:
+        """Return where a chunk lies, if it is known."""
+        rows = self._query("SELECT pack, pack_size, start, length FROM place WHERE chunk = ?", (chunk,))
+        return next((Extent(PackRow(row[0], row[1]), row[2], row[3]) for row in rows), None)
+
+    def placed(self, name: str) -> bytes | None:
+        """Return the manifest that a dataset's work tree was last made from or added as."""
+        return next((row[0] for row in self._query("SELECT manifest FROM placed WHERE name = ?", (name,))), None)
+
+    def _query(self, statement: str, values: tuple[object, ...]) -> Iterator[Any]:
+        connection = self._open(create=False)
+        if connection is not None:
+            try:
+                yield from connection.execute(statement, values)
+            except sqlite3.DatabaseError:  # a damaged state knows nothing
+                self._readable = False
+                self.close()
+
+    def update(
+        self,
+        *,
+        stats: Iterable[tuple[str, Stat]] = (),
+        forget: Iterable[str] = (),
+        places: Iterable[tuple[bytes, Extent]] = (),
+        forget_packs: Iterable[bytes] = (),
+        placed: Iterable[tuple[str, bytes]] = (),
+    ) -> None:
+        """Write what was learnt, in one transaction.
+
+        A state that cannot be written (a read-only disk) is no error: it is a cache.
+        """
+        try:
+            self.close()  # a reader's connection cannot write
+            connection = self._open(create=True)
+            if connection is None:
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("DELETE FROM stat WHERE path = ?", ((path,) for path in forget))
+            connection.executemany(
+                "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)", ((path, *row) for path, row in stats)
+            )
+            connection.executemany(
+                "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?)",
+                ((chunk, e.pack.id, e.pack.size, e.offset, e.length) for chunk, e in places),
+            )
+            connection.executemany("DELETE FROM place WHERE pack = ?", ((pack,) for pack in forget_packs))
+            connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError):
+            self.close()
+
+    def rename(self, name: str, new: str) -> None:
+        """Note that a dataset's files have moved: they keep their inodes and times."""
+        rows = [(f"{new}/{path}", row) for path, row in self.stats(name)]
+        own = self.stat(name)
+        rows += [(new, own)] if own is not None else []
+        manifest = self.placed(name)
+        gone = [name, *(name + path[len(new) :] for path, _ in rows)]
+        self.update(stats=rows, forget=gone, placed=[(new, manifest)] if manifest is not None else [])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _quoted(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,289 @@
+"""Read manifests and maps from wherever they are: outbox, cache, remotes, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from registree.errors import FormatError, IntegrityError, ObjectMissing
+from registree.model.ids import hash_bytes, id_text
+from registree.model.manifest import Entry, Page, PageRef, Totals, decode_page, totals_of
+from registree.model.places import ChildPlace, Extent, Extents, PackRow, decode_inner_map, decode_leaf_map
+from registree.model.ranges import plan_ranges
+from registree.store.base import Store
+from registree.store.cache import Cache
+from registree.store.layout import MANIFESTS, MAPS, PACKS, compress, decompress, key
+
+BATCH = 64
+"""Leaf pages read together: some 4 MB."""
+
+
+class Leaf(NamedTuple):
+    """A leaf page of a tree and where it and its map lie (None: they are the manifest's own objects)."""
+
+    ref: PageRef
+    place: ChildPlace | None
+
+
+class LeafContent(NamedTuple):
+    """A leaf page that was read; `extents` has a row for each entry, and is empty when maps were not asked for."""
+
+    leaf: Leaf
+    entries: list[Entry]
+    extents: list[Extents]
+
+
+@dataclass(slots=True)
+class Tree:
+    """A manifest whose upper pages were read: its leaves in order.
+
+    `inner` says where pages of pages lie, for writing the next version; `fresh` that no cached map was used.
+    """
+
+    manifest: bytes
+    root: Page
+    leaves: list[Leaf]
+    inner: dict[bytes, ChildPlace]
+    store: Store
+    fresh: bool
+
+    @property
+    def totals(self) -> Totals:
+        """Counts over the whole dataset."""
+        return totals_of(self.root)
+
+
+class TreeReader:
+    """Reads trees from an ordered list of stores.
+
+    Parameters
+    ----------
+    stores
+        Where to look, first one first.
+    cache
+        Keeps what was read of pages and maps; None for none.
+    executor
+        Where several reads run at once.
+    """
+
+    def __init__(self, stores: Sequence[Store], cache: Cache | None, executor: Executor) -> None:
+        self.stores = tuple(stores)
+        self._cache = cache
+        self._executor = executor
+        self._holder: dict[bytes, Store] = {}
+        self._checked: set[int] = set()
+
+    def holds(self, manifest: bytes) -> bool:
+        """Tell whether any store has this manifest."""
+        return any(store.size(key(MANIFESTS, manifest)) is not None for store in self.stores)
+
+    def open(self, manifest: bytes, *, fresh: bool = False) -> Tree:
+        """Read a manifest down to the list of its leaf pages.
+
+        Raises
+        ------
+        ObjectMissing
+            When no store has it.
+        FormatError, IntegrityError
+            When a store's bytes are not what their name says.
+        """
+        blob, store = self._root_blob(manifest)
+        root = decode_page(decompress(blob, f"manifest {id_text(manifest)}"), manifest)
+        if root.level == 0:
+            totals = totals_of(root)
+            last = root.entries[-1].path if root.entries else ""
+            leaf = Leaf(PageRef(last, manifest, *totals), None)
+            return Tree(manifest, root, [leaf], {}, store, fresh)
+        places = self._root_map(manifest, root, store, fresh)
+        inner: dict[bytes, ChildPlace] = {}
+        level, rows = root.level, list(zip(root.children, places, strict=True))
+        while level > 1:
+            level -= 1
+            below: list[tuple[PageRef, ChildPlace]] = []
+            for ref, place in rows:
+                inner[ref.page] = place
+                page = decode_page(decompress(self._blob(ref.page, place.page, store), "a page"), ref.page)
+                content = decompress(self._map_blob(ref.page, place.map, store, fresh), "a map")
+                _check_row(ref, page, level)
+                below += zip(page.children, decode_inner_map(content, level, len(page.children)), strict=True)
+            rows = below
+        return Tree(manifest, root, [Leaf(ref, place) for ref, place in rows], inner, store, fresh)
+
+    def pages(self, tree: Tree, leaves: Sequence[Leaf], *, maps: bool) -> Iterator[LeafContent]:
+        """Read leaf pages, and their maps when asked, several in one request.
+
+        A map that names packs which are gone is read again, once, from the store itself: it may have been rewritten.
+        """
+        for start in range(0, len(leaves), BATCH):
+            batch = leaves[start : start + BATCH]
+            try:
+                yield from self._read_batch(tree, batch, maps)
+            except ObjectMissing:
+                if tree.fresh:
+                    raise
+                again = self.open(tree.manifest, fresh=True)
+                places = {leaf.ref.page: leaf for leaf in again.leaves}
+                tree.leaves, tree.fresh = again.leaves, True
+                yield from self._read_batch(again, [places[leaf.ref.page] for leaf in batch], maps)
+
+    def entries(self, tree: Tree) -> Iterator[Entry]:
+        """Stream all entries in order."""
+        for content in self.pages(tree, tree.leaves, maps=False):
+            yield from content.entries
+
+    def _read_batch(self, tree: Tree, batch: Sequence[Leaf], maps: bool) -> list[LeafContent]:
+        wanted: dict[tuple[bytes, bool], Extent] = {}
+        blobs: dict[tuple[bytes, bool], bytes] = {}
+        for leaf in batch:
+            if leaf.place is None:
+                continue
+            for is_map, extent in ((False, leaf.place.page), (True, leaf.place.map))[: 1 + maps]:
+                cached = self._cached(leaf.ref.page, is_map, tree)
+                if cached is not None:
+                    blobs[leaf.ref.page, is_map] = cached
+                else:
+                    wanted[leaf.ref.page, is_map] = extent
+        ranges = plan_ranges(wanted.items())
+        reads = self._executor.map(lambda r: self.read_pack(r.pack, r.offset, r.length), ranges)
+        for planned, content in zip(ranges, reads, strict=True):
+            for member in planned.members:
+                blob = content[member.start : member.start + member.length]
+                page, is_map = member.key
+                blobs[member.key] = blob
+                if self._cache is not None and self._cacheable(planned.pack):
+                    self._cache.put(self.map_folder(tree.store) if is_map else "pages", page, blob)
+        return [self._leaf_content(tree, leaf, blobs, maps) for leaf in batch]
+
+    def _leaf_content(self, tree: Tree, leaf: Leaf, blobs: dict[tuple[bytes, bool], bytes], maps: bool) -> LeafContent:
+        if leaf.place is None:
+            page, map_blob = tree.root, b""
+            if maps and any(entry.is_file and entry.size for entry in page.entries):
+                map_blob = self._root_map_blob(tree.manifest, tree.store, tree.fresh)
+        else:
+            page = decode_page(decompress(blobs[leaf.ref.page, False], "a page"), leaf.ref.page)
+            _check_row(leaf.ref, page, 0)
+            map_blob = blobs.get((leaf.ref.page, True), b"")
+        if not maps or not map_blob:
+            return LeafContent(leaf, page.entries, [()] * len(page.entries) if maps else [])
+        return LeafContent(leaf, page.entries, decode_leaf_map(decompress(map_blob, "a map"), page.entries))
+
+    def read_pack(self, pack: PackRow, offset: int, length: int) -> bytes:
+        """Read bytes of a pack from the first store that has it."""
+        return self.pack_store(pack).read(key(PACKS, pack.id), offset, length)
+
+    def pack_store(self, pack: PackRow) -> Store:
+        """Return the first store that has a pack, of the size its map says.
+
+        Raises
+        ------
+        ObjectMissing
+            When none has.
+        """
+        known = self._holder.get(pack.id)
+        if known is not None:
+            return known
+        where = key(PACKS, pack.id)
+        for store in self.stores[:-1]:
+            if store.size(where) == pack.size:
+                return self._holder.setdefault(pack.id, store)
+        if not self.stores:
+            raise ObjectMissing(where, "any store known here", hint="reg remote list shows the remotes")
+        return self.stores[-1]  # the read itself says whether it is there: one request fewer
+
+    def _root_blob(self, manifest: bytes) -> tuple[bytes, Store]:
+        where = key(MANIFESTS, manifest)
+        cached = self._cache.get(MANIFESTS, manifest) if self._cache is not None else None
+        for index, store in enumerate(self.stores):
+            if cached is not None and index == len(self.stores) - 1:
+                return cached, store
+            try:
+                blob = store.read(where)
+            except ObjectMissing:
+                continue
+            self._check_format(store)
+            if self._cache is not None and not _is_outbox(store):
+                self._cache.put(MANIFESTS, manifest, blob)
+            return blob, store
+        if cached is not None and self.stores:
+            return cached, self.stores[-1]
+        raise ObjectMissing(
+            where,
+            " or ".join(store.address for store in self.stores) or "any store known here",
+            hint="whoever added it has to run: reg push",
+        )
+
+    def _check_format(self, store: Store) -> None:
+        if id(store) not in self._checked:
+            store.check_format()
+            self._checked.add(id(store))
+
+    def _root_map(self, manifest: bytes, root: Page, store: Store, fresh: bool) -> list[ChildPlace]:
+        content = decompress(self._root_map_blob(manifest, store, fresh), f"the map of {id_text(manifest)}")
+        return decode_inner_map(content, root.level, len(root.children))
+
+    def _root_map_blob(self, manifest: bytes, store: Store, fresh: bool) -> bytes:
+        folder = self.map_folder(store)
+        cached = self._cache.get(folder, manifest) if self._cache is not None and not fresh else None
+        if cached is not None:
+            return cached
+        blob = store.read(key(MAPS, manifest))
+        if self._cache is not None and not _is_outbox(store):
+            self._cache.put(folder, manifest, blob)
+        return blob
+
+    def _cached(self, page: bytes, is_map: bool, tree: Tree) -> bytes | None:
+        if self._cache is None or (is_map and tree.fresh):
+            return None
+        return self._cache.get(self.map_folder(tree.store) if is_map else "pages", page)
+
+    def _blob(self, page: bytes, extent: Extent, store: Store) -> bytes:
+        cached = self._cache.get("pages", page) if self._cache is not None else None
+        if cached is not None:
+            return cached
+        blob = self.read_pack(extent.pack, extent.offset, extent.length)
+        if self._cache is not None and self._cacheable(extent.pack):
+            self._cache.put("pages", page, blob)
+        return blob
+
+    def _map_blob(self, page: bytes, extent: Extent, store: Store, fresh: bool) -> bytes:
+        cached = self._cache.get(self.map_folder(store), page) if self._cache is not None and not fresh else None
+        if cached is not None:
+            return cached
+        blob = self.read_pack(extent.pack, extent.offset, extent.length)
+        if self._cache is not None and self._cacheable(extent.pack):
+            self._cache.put(self.map_folder(store), page, blob)
+        return blob
+
+    def _cacheable(self, pack: PackRow) -> bool:
+        holder = self._holder.get(pack.id)
+        return holder is None or not _is_outbox(holder)
+
+    @staticmethod
+    def map_folder(store: Store) -> str:
+        """Return the cache's folder for the maps of one store: each has maps of its own."""
+        return f"maps/{hash_bytes(store.address.encode()).hex()[:16]}"
+
+
+def _is_outbox(store: Store) -> bool:
+    return getattr(store, "is_outbox", False)
+
+
+def _check_row(ref: PageRef, page: Page, level: int) -> None:
+    last = page.children[-1].last if page.level else page.entries[-1].path if page.entries else ""
+    if page.level != level or totals_of(page) != (ref.entries, ref.files, ref.size) or last != ref.last:
+        raise FormatError(f"page {id_text(ref.page)} is not what its parent says of it")
+
+
+def verify_content(content: bytes | memoryview, expected: bytes, what: str, place: str) -> None:
+    """Raise `IntegrityError` when bytes are not those of a content id."""
+    found = hash_bytes(content)
+    if found != expected:
+        raise IntegrityError(
+            f"{what} from {place} is damaged: its bytes hash to {id_text(found)}, not {id_text(expected)}",
+            hint="reg verify --remote --deep says what else is; reg push --repair mends it from a copy",
+        )
+
+
+__all__ = ["Leaf", "LeafContent", "Tree", "TreeReader", "compress", "verify_content"]

@@ -1,0 +1,157 @@
+"""Write a manifest's pages and maps; pages that an older version has are not written again."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from registree.model.ids import ContentId
+from registree.model.manifest import InnerPage, LeafPage, PageRef, Totals, cut_inner
+from registree.model.places import (
+    PACK_TARGET,
+    ChildPlace,
+    Extent,
+    Extents,
+    encode_inner_map,
+    encode_leaf_map,
+)
+from registree.store.layout import compress
+from registree.store.packing import OpenPack, Placed, settle
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTree:
+    """A manifest as written: its id, its topmost page and map (not compressed), and the packs with the others."""
+
+    manifest: ContentId
+    totals: Totals
+    root_page: bytes
+    root_map: bytes
+    packs: list[OpenPack]
+
+
+@dataclass(slots=True)
+class _Row:
+    """A child page: kept from an older version, or new and waiting for the packs its map names."""
+
+    ref: PageRef
+    kept: ChildPlace | None
+    content: bytes = b""
+    placed: list[tuple[Placed, ...]] | None = None
+    page: Placed | None = None
+    map: Placed | None = None
+
+
+class TreeWriter:
+    """Takes leaf pages in order and makes a manifest of them.
+
+    Parameters
+    ----------
+    folder
+        Where packs of pages are written.
+    known
+        Where pages of older versions lie, by page id.
+    """
+
+    def __init__(self, folder: str, known: Mapping[bytes, ChildPlace]) -> None:
+        self._folder = folder
+        self._known = known
+        self._rows: list[_Row] = []
+        self._waiting: deque[_Row] = deque()
+        self._packs: list[OpenPack] = []
+        self._open: OpenPack | None = None
+
+    def add(self, leaf: LeafPage, placed: list[tuple[Placed, ...]]) -> None:
+        """Add the next leaf page; `placed` has a row for each file of more than zero bytes."""
+        kept = self._known.get(leaf.ref.page)
+        row = _Row(leaf.ref, kept, leaf.content, placed)
+        self._rows.append(row)
+        if kept is None:
+            self._waiting.append(row)
+        if len(self._rows) > 1:  # a page that stays alone becomes the manifest itself
+            self._flush(final=False)
+            for earlier in self._rows[-2:]:
+                if earlier.kept is not None:
+                    earlier.content, earlier.placed = b"", None
+
+    def keep(self, ref: PageRef, place: ChildPlace) -> None:
+        """Add a page of an older version without reading it; not for a page that stays alone."""
+        self._rows.append(_Row(ref, place))
+
+    def finish(self) -> WrittenTree:
+        """Write what is left; every pack that `placed` rows name must be closed by now."""
+        if len(self._rows) == 1:
+            row = self._rows[0]
+            totals = Totals(row.ref.entries, row.ref.files, row.ref.size)
+            return WrittenTree(ContentId(row.ref.page), totals, row.content, encode_leaf_map(_settled(row)), [])
+        self._flush(final=True)
+        self._close()
+        refs = [row.ref for row in self._rows]
+        places = [row.kept or _child_place(row) for row in self._rows]
+        level = 1
+        pages = list(cut_inner(level, refs))
+        while len(pages) > 1:
+            places = self._write_level(pages, places)
+            level += 1
+            pages = list(cut_inner(level, [page.ref for page in pages]))
+        root = pages[0]
+        totals = Totals(root.ref.entries, root.ref.files, root.ref.size)
+        return WrittenTree(
+            ContentId(root.ref.page), totals, root.content, encode_inner_map(root.level, places), self._packs
+        )
+
+    def _write_level(self, pages: list[InnerPage], places: list[ChildPlace]) -> list[ChildPlace]:
+        written: list[ChildPlace | tuple[Placed, Placed]] = []
+        at = 0
+        for page in pages:
+            own, at = places[at : at + len(page.children)], at + len(page.children)
+            kept = self._known.get(page.ref.page)
+            if kept is not None:
+                written.append(kept)
+            else:
+                written.append((self._put(page.content), self._put(encode_inner_map(page.level, own))))
+        self._close()
+        return [place if isinstance(place, ChildPlace) else ChildPlace(*map(_extent, place)) for place in written]
+
+    def _flush(self, *, final: bool) -> None:
+        while self._waiting:
+            row = self._waiting[0]
+            if any(settle(placed) is None for placed in row.placed or ()):
+                if final:
+                    raise AssertionError("a pack is still open")
+                return
+            self._waiting.popleft()
+            row.page = self._put(row.content)
+            row.map = self._put(encode_leaf_map(_settled(row)))
+            row.content, row.placed = b"", None
+
+    def _put(self, content: bytes) -> Placed:
+        if self._open is None:
+            self._open = OpenPack(f"{self._folder}/pages-{len(self._packs)}", in_place=False)
+        pack = self._open
+        place = pack.append(b"", compress(content), ("", 0))
+        if pack.size >= PACK_TARGET:
+            self._close()
+        return place
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._packs.append(self._open)
+            self._open = None
+
+
+def _settled(row: _Row) -> list[Extents]:
+    return [settle(placed) or () for placed in row.placed or ()]
+
+
+def _extent(place: Placed | None) -> Extent:
+    extents = settle((place,)) if place is not None else None
+    if not extents:
+        raise AssertionError("a pack of pages is still open")
+    return extents[0]
+
+
+def _child_place(row: _Row) -> ChildPlace:
+    return ChildPlace(_extent(row.page), _extent(row.map))

@@ -1,0 +1,400 @@
+"""What the operations stand on: one repository with its stores, its cache and its configuration.
+
+Also the door to other people's registries. The environment is read by whoever makes a `Machine`, never here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from registree.config import (
+    LOCAL_DIRECTORY,
+    REGISTRY_FILE,
+    RegistryFile,
+    Remote,
+    Settings,
+    parse_registry_file,
+    parse_settings,
+)
+from registree.errors import FormatError, InvalidInput, NotFound, StateError
+from registree.execute import Progress, Silent, default_executor
+from registree.git.repository import GitRepository
+from registree.git.transport import fetch_mirror, is_local_url, open_mirror, strip_credentials
+from registree.model.metafile import DatasetFile, ImportFile, Metafile, parse_metafile
+from registree.model.paths import METAFILE_SUFFIX
+from registree.model.selectors import not_found
+from registree.store.base import Store
+from registree.store.cache import Cache
+from registree.store.files import LinkKind
+from registree.store.locking import held_lock
+from registree.store.opening import is_local, local_path, open_store
+from registree.store.outbox import Outbox
+from registree.store.state import State
+from registree.store.tree_reader import TreeReader
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a caller brings: folders, settings, the executor, and whom to tell of progress and warnings.
+
+    `cache_dir` and `config_dir` are directories of the user's. `offline` forbids the network for Git.
+    """
+
+    cache_dir: str
+    config_dir: str
+    offline: bool = False
+    settings: Settings = field(default_factory=Settings)
+    progress: Progress = field(default_factory=Silent)
+    warn: Callable[[str], None] = lambda text: None
+
+    @cached_property
+    def executor(self) -> Executor:
+        """Where transfers run."""
+        return default_executor(self.settings.jobs)
+
+    @cached_property
+    def cache(self) -> Cache:
+        """The user's cache."""
+        return Cache(self.settings.cache_dir or self.cache_dir)
+
+    @property
+    def links(self) -> tuple[LinkKind, ...]:
+        """How files may come from the cache, the best first."""
+        return tuple(LinkKind(name) for name in self.settings.link)
+
+    def with_settings(self, local: str | None) -> Machine:
+        """Return it with the user's settings and those of one repository's `.reg/config.yaml`."""
+        texts = {}
+        for place in (os.path.join(self.config_dir, "config.yaml"), local):
+            if place is not None and os.path.exists(place):
+                with open(place, encoding="utf-8") as file:
+                    texts[place] = file.read()
+        return replace(self, settings=parse_settings(texts)) if texts else self
+
+
+class Workspace:
+    """One repository of the user's: a registry, a consumer, or both."""
+
+    def __init__(self, repository: GitRepository, machine: Machine) -> None:
+        if repository.bare:
+            raise StateError(f"{repository.root} is a bare repository: there is no work tree to work in")
+        self.repository = repository
+        self.root = repository.root
+        self.machine = machine.with_settings(os.path.join(self.root, LOCAL_DIRECTORY, "config.yaml"))
+        self.outbox = Outbox(self.local("outbox"), self.root)
+        self.state = State(self.local("state.sqlite"))
+
+    @classmethod
+    def find(cls, path: str, machine: Machine) -> Workspace:
+        """Open the repository that a path lies in.
+
+        Raises
+        ------
+        NotFound
+            When it lies in none.
+        """
+        return cls(GitRepository.discover(path), machine)
+
+    def local(self, name: str) -> str:
+        """Return a path in `.reg/`."""
+        return os.path.join(self.root, LOCAL_DIRECTORY, name)
+
+    def make_local(self) -> None:
+        """Make `.reg/`, which ignores itself."""
+        os.makedirs(self.local(""), exist_ok=True)
+        marker = self.local(".gitignore")
+        if not os.path.exists(marker):
+            with open(marker, "w", encoding="utf-8") as file:
+                file.write("*\n")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the repository's lock."""
+        try:
+            self.make_local()
+        except OSError as error:
+            raise StateError(f"{self.root} cannot be written ({error.strerror})") from error
+        with held_lock(self.local("lock"), self.root, self.machine.settings.lock_wait):
+            yield
+
+    @property
+    def is_registry(self) -> bool:
+        """Whether it has a `reg.yaml`."""
+        return os.path.exists(os.path.join(self.root, REGISTRY_FILE))
+
+    def registry_file(self) -> RegistryFile:
+        """Read `reg.yaml`.
+
+        Raises
+        ------
+        StateError
+            When there is none.
+        """
+        try:
+            with open(os.path.join(self.root, REGISTRY_FILE), encoding="utf-8") as file:
+                return parse_registry_file(file.read(), os.path.join(self.root, REGISTRY_FILE))
+        except FileNotFoundError:
+            raise StateError(f"{self.root} is not a registry", hint="reg init makes it one") from None
+
+    def relative(self, path: str) -> str:
+        """Return an absolute path relative to the repository, in normal form with ``/``.
+
+        Raises
+        ------
+        InvalidInput
+            When it lies outside, or is the root itself.
+        """
+        place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        place = os.path.normpath(place)
+        if not place.startswith(self.root + os.sep):
+            raise InvalidInput(
+                f"{path} is outside the repository {self.root}"
+                if place != self.root
+                else f"{path} is the repository itself",
+                hint="name something inside it",
+            )
+        return os.path.relpath(place, self.root)
+
+    def metafile_path(self, name: str) -> str:
+        """Return the path of a dataset's metafile in the work tree."""
+        return os.path.join(self.root, name + METAFILE_SUFFIX)
+
+    def read_metafile(self, name: str) -> Metafile | None:
+        """Read a dataset's metafile from the work tree; None when there is none."""
+        try:
+            with open(self.metafile_path(name), encoding="utf-8", newline="") as file:
+                return parse_metafile(file.read(), name + METAFILE_SUFFIX)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError:
+            raise FormatError(f"{name}{METAFILE_SUFFIX} is not UTF-8") from None
+
+    def metafile_names(self) -> list[str]:
+        """Find all datasets and imports by their metafiles in the work tree, sorted; payload is not walked."""
+        names: list[str] = []
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            with os.scandir(os.path.join(self.root, folder)) as listing:
+                entries = list(listing)
+            own = {e.name.removesuffix(METAFILE_SUFFIX) for e in entries if e.name.endswith(METAFILE_SUFFIX)}
+            prefix = f"{folder}/" if folder else ""
+            names += [prefix + name for name in own if name]
+            pending += [
+                prefix + e.name
+                for e in entries
+                if e.is_dir(follow_symlinks=False) and e.name not in (".git", LOCAL_DIRECTORY) and e.name not in own
+            ]
+        return sorted(names)
+
+    def metafiles(self, broken: dict[str, FormatError] | None = None) -> dict[str, Metafile]:
+        """Read all metafiles of the work tree; a broken one stops it, or is noted in `broken` when that is given."""
+        found: dict[str, Metafile] = {}
+        for name in self.metafile_names():
+            try:
+                metafile = self.read_metafile(name)
+            except FormatError as error:
+                if broken is None:
+                    raise
+                broken[name] = error
+                continue
+            if metafile is not None:
+                found[name] = metafile
+        return found
+
+    def dataset(self, name: str) -> DatasetFile:
+        """Read a dataset's metafile from the work tree.
+
+        Raises
+        ------
+        NotFound
+            When there is none; the nearest names are given.
+        """
+        found = self.read_metafile(name)
+        if isinstance(found, DatasetFile):
+            return found
+        there = [other for other, file in self.metafiles({}).items() if isinstance(file, DatasetFile)]
+        raise not_found("dataset", name, self.root, there)
+
+    def imported(self, name: str) -> ImportFile:
+        """Read an import's metafile from the work tree.
+
+        Raises
+        ------
+        NotFound
+            When there is none; the nearest names are given.
+        """
+        found = self.read_metafile(name)
+        if isinstance(found, ImportFile):
+            return found
+        there = [other for other, file in self.metafiles({}).items() if isinstance(file, ImportFile)]
+        raise not_found("import", name, self.root, there)
+
+    def store(self, remote: Remote) -> Store:
+        """Open a remote of this registry; this machine's override goes first."""
+        return self.registry().store(remote)
+
+    def registry(self) -> RegistrySource:
+        """Return this repository as the source of data that it is."""
+        return RegistrySource(self.root, self.repository, self.machine, self.machine.settings.overrides)
+
+    def reader(self) -> TreeReader:
+        """Return a reader over the outbox, the cache and the remotes."""
+        remotes = self.registry_file().remotes if self.is_registry else ()
+        stores: list[Store] = [self.outbox, *(self.store(remote) for remote in remotes)]
+        return TreeReader(stores, self.machine.cache, self.machine.executor)
+
+
+class RegistrySource:
+    """A registry to read from: somebody's, opened in place or mirrored, or one's own."""
+
+    def __init__(
+        self, url: str, repository: GitRepository, machine: Machine, overrides: Mapping[str, str] | None = None
+    ) -> None:
+        self.url = url
+        self.repository = repository
+        self.machine = machine
+        self._overrides = overrides or {}
+
+    @classmethod
+    def open(
+        cls, url: str, machine: Machine, *, base: str, overrides: Mapping[str, str] | None = None, need: str = ""
+    ) -> RegistrySource:
+        """Open a registry by its Git URL or path; a URL is fetched into its mirror, unless offline.
+
+        Parameters
+        ----------
+        base
+            Where a relative path starts.
+        need
+            A commit that is enough: a mirror that has it is not fetched again.
+
+        Raises
+        ------
+        NotFound, AuthError, StoreError
+            When there is none, it wants credentials, or it cannot be reached.
+        """
+        if is_local_url(url):
+            path = local_path(url, base)
+            if not os.path.isdir(path):
+                raise NotFound(f"there is no registry at {path}", hint="name a Git URL or the path of a repository")
+            return cls(url, GitRepository.discover(path), machine, overrides)
+        clean = strip_credentials(url)
+        folder = machine.cache.mirror(clean)
+        if machine.offline:
+            return cls(clean, open_mirror(url, folder), machine, overrides)
+        if need and os.path.isdir(folder):
+            mirror = open_mirror(url, folder)
+            if mirror.has_commit(need):
+                return cls(clean, mirror, machine, overrides)
+        with held_lock(folder + ".lock", f"the mirror of {clean}", machine.settings.lock_wait * 10):
+            return cls(clean, fetch_mirror(url, folder), machine, overrides)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its work tree, with its outbox, is on this machine."""
+        return not self.repository.bare
+
+    def registry_file(self, commit: str) -> RegistryFile | None:
+        """Read `reg.yaml` at a commit; None when it was no registry then."""
+        content = self.repository.read(commit, REGISTRY_FILE)
+        return (
+            parse_registry_file(content.decode(), f"{REGISTRY_FILE} at {commit[:10]}") if content is not None else None
+        )
+
+    def metafile(self, commit: str, name: str) -> Metafile | None:
+        """Read a metafile at a commit; None when there is none."""
+        content = self.repository.read(commit, name + METAFILE_SUFFIX)
+        return parse_metafile(content.decode(), f"{name}{METAFILE_SUFFIX}") if content is not None else None
+
+    def metafiles(self, commit: str, broken: dict[str, FormatError]) -> dict[str, Metafile]:
+        """Read all metafiles of a commit; broken ones are noted in `broken`."""
+        found: dict[str, Metafile] = {}
+        for file in self.repository.walk(commit):
+            if file.path.endswith(METAFILE_SUFFIX):
+                name = file.path.removesuffix(METAFILE_SUFFIX)
+                try:
+                    found[name] = parse_metafile(self.repository.blob(file.blob).decode(), file.path)
+                except (FormatError, UnicodeDecodeError) as error:
+                    broken[name] = error if isinstance(error, FormatError) else FormatError(f"{file.path} is not UTF-8")
+        return found
+
+    def dataset_names(self, commit: str) -> list[str]:
+        """Return the names of all datasets and imports at a commit."""
+        return [
+            file.path.removesuffix(METAFILE_SUFFIX)
+            for file in self.repository.walk(commit)
+            if file.path.endswith(METAFILE_SUFFIX)
+        ]
+
+    def remotes(self, commit: str | None, noted: str = "") -> list[Remote]:
+        """Return where payload may be, in the order to look.
+
+        This machine's override goes first, then what the default branch says now, then what the pinned commit said,
+        then what the lock noted.
+        """
+        files: list[RegistryFile | None] = []
+        head = self._default_commit()
+        for candidate in (head, commit):
+            if candidate is not None and self.repository.has_commit(candidate):
+                files.append(self.registry_file(candidate))
+        if self.is_local:  # a remote that was added and not committed yet
+            path = os.path.join(self.repository.root, REGISTRY_FILE)
+            if os.path.exists(path):
+                with open(path, encoding="utf-8") as file:
+                    files.insert(0, parse_registry_file(file.read()))
+        found: dict[str, Remote] = {}
+        for registry_file in files:
+            for named in registry_file.remotes if registry_file is not None else ():
+                remote = self._overridden(named)
+                found.setdefault(remote.url, remote)
+        if noted:
+            found.setdefault(noted, Remote("noted", noted))
+        return list(found.values())
+
+    def _overridden(self, remote: Remote) -> Remote:
+        return replace(remote, url=self._overrides[remote.name]) if remote.name in self._overrides else remote
+
+    def _default_commit(self) -> str | None:
+        try:
+            return self.repository.commit_of(self.repository.default_branch())
+        except NotFound:
+            return None
+
+    def store(self, remote: Remote) -> Store:
+        """Open one of its remotes."""
+        remote = self._overridden(remote)
+        return open_store(remote.url, self._base(remote.url), remote.options)
+
+    def _base(self, url: str) -> str:
+        """A relative path starts at the registry; in a clone of a registry of this machine, at that one."""
+        root = self.repository.root
+        if is_local(url) and not os.path.isdir(local_path(url, root)):
+            origin = self.repository.remote_url("origin")
+            if origin is not None and is_local_url(origin):
+                path = local_path(origin, root)
+                if os.path.isdir(local_path(url, path)):
+                    return path
+        return root
+
+    def reader(self, remotes: Sequence[Remote]) -> TreeReader:
+        """Return a reader over its outbox (when it is on this machine) and its remotes."""
+        stores: list[Store] = []
+        if self.is_local:
+            outbox = os.path.join(self.repository.root, LOCAL_DIRECTORY, "outbox")
+            if os.path.isdir(outbox):
+                stores.append(Outbox(outbox, self.repository.root))
+        for remote in remotes:
+            if not is_local(remote.url) or self.is_local or os.path.isabs(local_path(remote.url, "")):
+                stores.append(self.store(remote))
+        if not stores:
+            raise NotFound(
+                f"{self.url} names no remote that can be reached from here",
+                hint="its payload lies on the machine of its curator: reg remote add, then reg push, there",
+            )
+        return TreeReader(stores, self.machine.cache, self.machine.executor)
