@@ -25,13 +25,14 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix src tests examples benchmarks
 	$(BIN)/ruff format src tests examples benchmarks
 
-$(STAMP): pyproject.toml
-	$(PYTHON) -m venv $(VENV) || (echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1)
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV) || (apt-get update -q && apt-get install -y -q python3-venv && $(PYTHON) -m venv $(VENV))
+
+$(STAMP): pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[http,s3,dev]"
 	touch $@
 
-$(VENV)/.demo: pyproject.toml
-	$(PYTHON) -m venv $(VENV) || (echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1)
+$(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[demo]"
 	touch $@
 

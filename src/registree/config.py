@@ -84,8 +84,8 @@ def parse_registry_file(text: str, place: str = REGISTRY_FILE) -> RegistryFile:
     if not isinstance(rows, dict):
         raise FormatError(f"the remotes in {place} are not a mapping of names to URLs")
     remotes = []
-    for name, row in rows.items():
-        row = {"url": row} if isinstance(row, str) else row
+    for name, given in rows.items():
+        row = {"url": given} if isinstance(given, str) else given
         if not isinstance(row, dict) or not isinstance(row.get("url"), str):
             raise FormatError(f"remote {name!r} in {place} has no url")
         remotes.append(make_remote(str(name), row["url"], {k: v for k, v in row.items() if k != "url"}, place))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from registree.config import Remote
-from registree.execute import Progress, Silent
 from registree.model.manifest import Entry
 from registree.model.paths import parse_dataset_name
 from registree.model.targets import Target
@@ -34,15 +33,9 @@ from registree.workspace import Machine, RegistrySource, Workspace
 PathLike = str | os.PathLike[str]
 
 
-def default_machine(*, offline: bool = False, progress: Progress | None = None) -> Machine:
-    """Return the machine that the environment describes: `REG_CACHE_DIR`, `XDG_CACHE_HOME`, `XDG_CONFIG_HOME`, `HOME`."""
-    home = Path.home()
-    cache = os.environ.get("REG_CACHE_DIR") or str(
-        Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "registree"
-    )
-    config = str(Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "registree")
-    machine = Machine(cache, config, offline=offline, progress=progress or Silent())
-    return machine.with_settings(None)
+def default_machine() -> Machine:
+    """Return this machine as the process's environment describes it, without progress."""
+    return Machine.from_environment(os.environ)
 
 
 class Registry:
@@ -70,7 +63,7 @@ class Registry:
     ) -> Registry:
         """Make a registry of a new or an existing repository."""
         chosen = machine or default_machine()
-        _init.init(os.path.abspath(path), chosen, remote=remote, template=template)
+        _init.init(os.path.abspath(path), chosen, base=os.getcwd(), remote=remote, template=template)
         return cls.open(path, machine=chosen)
 
     @property
@@ -138,7 +131,7 @@ class Registry:
 
     def add_remote(self, name: str, url: str, options: Mapping[str, Any] | None = None) -> Remote:
         """Add a remote, or change one."""
-        return _init.add_remote(self.workspace, name, url, options or {})
+        return _init.add_remote(self.workspace, name, url, options or {}, base=self.workspace.root)
 
     def import_dataset(
         self,

@@ -52,6 +52,18 @@ class Machine:
     progress: Progress = field(default_factory=Silent)
     warn: Callable[[str], None] = lambda text: None
 
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str], *, offline: bool = False) -> Machine:
+        """Return the machine that an environment describes, with the user's settings.
+
+        Read are ``REG_CACHE_DIR``, ``XDG_CACHE_HOME``, ``XDG_CONFIG_HOME`` and ``HOME``.
+        """
+        home = environment.get("HOME") or os.path.expanduser("~")
+        caches = environment.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
+        configs = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+        cache = environment.get("REG_CACHE_DIR") or os.path.join(caches, "registree")
+        return cls(os.path.abspath(cache), os.path.join(configs, "registree"), offline=offline).with_settings(None)
+
     @cached_property
     def executor(self) -> Executor:
         """Where transfers run."""
@@ -338,11 +350,8 @@ class RegistrySource:
         This machine's override goes first, then what the default branch says now, then what the pinned commit said,
         then what the lock noted.
         """
-        files: list[RegistryFile | None] = []
-        head = self._default_commit()
-        for candidate in (head, commit):
-            if candidate is not None and self.repository.has_commit(candidate):
-                files.append(self.registry_file(candidate))
+        commits = [found for found in (self._default_commit(), commit) if found and self.repository.has_commit(found)]
+        files = [self.registry_file(found) for found in commits]
         if self.is_local:  # a remote that was added and not committed yet
             path = os.path.join(self.repository.root, REGISTRY_FILE)
             if os.path.exists(path):
@@ -389,9 +398,11 @@ class RegistrySource:
             outbox = os.path.join(self.repository.root, LOCAL_DIRECTORY, "outbox")
             if os.path.isdir(outbox):
                 stores.append(Outbox(outbox, self.repository.root))
-        for remote in remotes:
-            if not is_local(remote.url) or self.is_local or os.path.isabs(local_path(remote.url, "")):
-                stores.append(self.store(remote))
+        stores += [
+            self.store(remote)
+            for remote in remotes
+            if not is_local(remote.url) or self.is_local or os.path.isabs(local_path(remote.url, ""))
+        ]
         if not stores:
             raise NotFound(
                 f"{self.url} names no remote that can be reached from here",

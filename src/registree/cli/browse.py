@@ -53,7 +53,8 @@ def list_command(
     rows = list_datasets(source, rev, work_tree=here)
     width = max((len(row.name) for row in rows), default=0)
     lines = [
-        f"{printable(row.name):<{width}}  {row.version or '-':<8}  {count_text(row.files, 'file'):>14}  {size_text(row.size):>9}"
+        f"{printable(row.name):<{width}}  {row.version or '-':<8}  "
+        f"{count_text(row.files, 'file'):>14}  {size_text(row.size):>9}"
         + (f"  {printable(str(row.meta['title']))}" if "title" in row.meta else "")
         + ("  (import)" if row.kind == "import" else "")
         for row in rows

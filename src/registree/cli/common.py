@@ -11,7 +11,6 @@ import typer
 from registree.cli.output import warn
 from registree.cli.progress import TerminalProgress
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, parse_dataset_name
-from registree.registry import default_machine
 from registree.workspace import Machine, Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
@@ -33,7 +32,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Ask no registry: use w
 
 def machine(*, quiet: bool = False, offline: bool = False) -> Machine:
     """Return the machine as the environment describes it, with progress for people."""
-    made = default_machine(offline=offline)
+    made = Machine.from_environment(os.environ, offline=offline)
     return made if quiet else replace(made, progress=TerminalProgress(), warn=warn)
 
 

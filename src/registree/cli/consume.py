@@ -80,7 +80,8 @@ def get_command(
     )
     if made.note:
         warn(made.note)
-    text = f"{shown(made.path)}: {count_text(made.files, 'file')}, {size_text(made.size)} ({made.kind.value} at {made.commit[:10]})"
+    amount = f"{count_text(made.files, 'file')}, {size_text(made.size)}"
+    text = f"{shown(made.path)}: {amount} ({made.kind.value} at {made.commit[:10]})"
     Output("get", json, quiet).answer(
         plain(made), [text], following=f"reg import {registry} {target} keeps the connection"
     )
@@ -165,7 +166,7 @@ def _update_line(row: UpdatedImport) -> str:
     if row.state == "fixed":
         return f"{name}: stays at {here}, a fixed revision; reg update {name} --rev REV moves it"
     if row.state == "current":
-        return f"{name}: nothing new ({row.want} is at {here})"
+        return f"{name}: nothing new ({'the default branch' if row.want == 'HEAD' else row.want} is at {here})"
     there = row.after.tag or row.after.commit[:10]
     changes = summary_text(row.changes) if row.changes is not None else ""
     return f"{name}: {row.state} from {here} to {there}: {changes}, {size_text(row.fetched)} fetched"

@@ -49,7 +49,7 @@ def init_command(
     quiet: Quiet = False,
 ) -> None:
     """Make a registry of a new or an existing Git repository."""
-    made = init(absolute(path), machine(quiet=quiet), remote=remote, template=template)
+    made = init(absolute(path), machine(quiet=quiet), base=os.getcwd(), remote=remote, template=template)
     lines = [f"registry at {shown(made.root)}, remote {made.remote.name}: {made.remote.url}"]
     if made.embedded:
         lines.append("the remote lies inside .reg/ of this machine; to share data: reg remote add default URL")
@@ -76,7 +76,7 @@ def remote_add(
         if not equals:
             raise InvalidInput(f"option {text!r} has no value", hint="--option NAME=VALUE")
         options[key] = {"true": True, "false": False}.get(value, value)
-    made = add_remote(workspace(quiet=quiet), name, url, options, message=message)
+    made = add_remote(workspace(quiet=quiet), name, url, options, base=os.getcwd(), message=message)
     following = "reg push" if message is not None else "reg commit -m MESSAGE, then reg push"
     Output("remote.add", json, quiet).answer(plain(made), [f"remote {made.name}: {made.url}"], following=following)
 

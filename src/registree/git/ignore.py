@@ -1,4 +1,4 @@
-"""Ignore files: lines of `.gitignore` that keep payload out of Git, and `.regignore` files that keep files out of data."""
+"""Ignore files: `.gitignore` lines keep payload out of Git, `.regignore` files keep files out of data."""
 
 from __future__ import annotations
 

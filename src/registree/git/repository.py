@@ -33,6 +33,16 @@ _LOCK_WAIT = 10.0
 _HEX = re.compile(r"[0-9a-f]{40}\Z")
 
 
+def chain(first: Edit, second: Edit) -> Edit:
+    """Return the edit that does both, in order."""
+
+    def both(before: bytes | None) -> bytes | None:
+        middle = first(before) if callable(first) else first
+        return second(middle) if callable(second) else second
+
+    return both
+
+
 class TreeFile(NamedTuple):
     """A file in a commit: its path, Git mode and blob id."""
 
@@ -334,7 +344,7 @@ class GitRepository:
 
     def _edit_entry(self, index: Index, path: str, edit: Edit) -> None:
         name = path.encode()
-        entry = index[name] if name in index else None
+        entry = index[name] if name in index else None  # noqa: SIM401 -- an index has no get
         before = self.blob(entry.sha.decode()) if isinstance(entry, IndexEntry) else None
         after = edit(before) if callable(edit) else edit
         if after is None:

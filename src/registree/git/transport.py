@@ -268,7 +268,7 @@ def _write(place: str, content: bytes, mode: int) -> None:
         with open(temporary, "wb") as file:
             file.write(content)
         if mode & 0o111:
-            os.chmod(temporary, os.stat(temporary).st_mode | 0o111)
+            os.chmod(temporary, os.stat(temporary).st_mode | 0o111)  # noqa: S103 -- as the tree says
     os.replace(temporary, place)
 
 
@@ -302,7 +302,8 @@ def push_branch(repository: GitRepository) -> tuple[str, list[str]]:
             and not (repository.has_commit(there.decode()) and repository.is_ancestor(there.decode(), head))
         ):
             raise Conflict(
-                f"{merge.removeprefix(HEADS)} of {strip_credentials(url)} has commits that are not here: somebody pushed first",
+                f"{merge.removeprefix(HEADS)} of {strip_credentials(url)} has commits that are not here: "
+                "somebody pushed first",
                 hint="reg pull (or git pull --rebase), then reg push: payload that was sent is not sent again",
             )
         if there is None or there.decode() != head:
@@ -333,7 +334,7 @@ def _refuse_checked_out(path: str, target: Ref) -> None:
         names, _ = other.refs.follow(Ref(b"HEAD"))
         if not other.bare and names[-1] == target:
             raise Conflict(
-                f"{path} has {target.decode().removeprefix(HEADS)} checked out, and a push would leave its files behind",
+                f"{path} has {target.decode().removeprefix(HEADS)} checked out: a push would leave its files behind",
                 hint="push to a bare repository, or pull from there",
             )
 

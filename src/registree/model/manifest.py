@@ -1,8 +1,8 @@
 """Manifests: the whole state of a dataset as a Merkle tree of pages (docs/formats/manifest-v1.md).
 
-Entries sort by the UTF-8 bytes of their paths (which is Python's order of `str`). A leaf page ends after an entry whose path's
-hash says so; a page of a higher level ends after a child whose last path's hash says so with more bits. Boundaries
-depend on paths alone, so two versions of a dataset share every page that no edit touched.
+Entries sort by the UTF-8 bytes of their paths (which is Python's order of `str`). A leaf page ends after an entry
+whose path's hash says so; a page of a higher level ends after a child whose last path's hash says so with more bits.
+Boundaries depend on paths alone, so two versions of a dataset share every page that no edit touched.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def check_entry(entry: Entry) -> None:
     kind, size, content = entry.kind, entry.size, entry.content
     if not 0 <= size <= MAX_SIZE:
         raise FormatError(f"entry {entry.path!r} has size {size}")
-    if kind == Kind.FILE or kind == Kind.EXECUTABLE:
+    if kind <= Kind.EXECUTABLE:
         valid = len(content) == ID_LENGTH
     elif kind == Kind.LINK:
         valid = size == len(content) and link_stays_inside(entry.path, content)
@@ -233,7 +233,7 @@ def totals_of(page: Page) -> Totals:
 def boundary_level(path: str) -> int:
     """Return how many levels of pages end after this path: 0 for most, 1 for one in 1024, 2 for one in 1024², ….
 
-    The rule: the first four bytes of BLAKE3(path), little-endian; each run of 10 zero bits from the lowest ends one level.
+    The rule: in the first four bytes of BLAKE3(path), little-endian, each 10 zero bits from the lowest end one level.
     """
     value = int.from_bytes(blake3(path.encode()).digest(4), "little")
     if value & 0x3FF:

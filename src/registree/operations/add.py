@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from registree.errors import Conflict, InvalidInput, NotFound, ObjectMissing, StoreError
 from registree.git.ignore import gitignore_edits, regignore
-from registree.git.repository import Edit
+from registree.git.repository import Edit, chain
 from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
@@ -79,16 +79,6 @@ def add(workspace: Workspace, paths: Sequence[str], *, message: str | None = Non
                 edits[path] = chain(edits[path], edit) if path in edits else edit
         commit = workspace.repository.edit(edits, message)
     return AddResult(tuple(result for result, _ in added), commit)
-
-
-def chain(first: Edit, second: Edit) -> Edit:
-    """Return the edit that does both, in order."""
-
-    def both(before: bytes | None) -> bytes | None:
-        middle = first(before) if callable(first) else first
-        return second(middle) if callable(second) else second
-
-    return both
 
 
 def check_new_name(workspace: Workspace, path: str) -> DatasetName:

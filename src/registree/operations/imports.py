@@ -124,7 +124,7 @@ def _written_registry(registry: str, root: str, base: str) -> str:
 
 
 def make_lock(content: Content, found: Resolved) -> Lock:
-    """Return the lock of content at a revision; the registry's remote is noted where an address means the same everywhere."""
+    """Return the lock of content at a revision; a remote is noted when its address means the same everywhere."""
     totals = content.totals
     noted = ""
     if content.source is not None and content.dataset_manifest is not None:

@@ -19,7 +19,7 @@ from registree.config import (
 )
 from registree.errors import AlreadyExists, NotFound
 from registree.git.ignore import gitignore_edits
-from registree.git.repository import Edit, GitRepository
+from registree.git.repository import Edit, GitRepository, chain
 from registree.store.opening import is_local, local_path, open_store
 from registree.workspace import Machine, Workspace
 
@@ -34,11 +34,13 @@ class InitResult:
     commit: str | None
 
 
-def init(path: str, machine: Machine, *, remote: str | None = None, template: bool = False) -> InitResult:
+def init(path: str, machine: Machine, *, base: str, remote: str | None = None, template: bool = False) -> InitResult:
     """Make a registry of a new or an existing Git repository; what it made is committed.
 
     Parameters
     ----------
+    base
+        Where a relative path of a remote starts; it is written relative to the registry.
     remote
         URL or path of the remote; None makes one inside `.reg/`.
     template
@@ -57,23 +59,37 @@ def init(path: str, machine: Machine, *, remote: str | None = None, template: bo
     if workspace.is_registry:
         raise AlreadyExists(f"{workspace.root} is a registry already", hint="reg status; reg remote list")
     repository.identity()
-    made = make_remote(DEFAULT_REMOTE, _committed_url(remote, workspace.root), {})
+    made = make_remote(DEFAULT_REMOTE, _written_url(remote, workspace.root, base), {})
     store = open_store(made.url, workspace.root)
     with workspace.writing():
         if is_local(made.url):
             store.ensure_marker()
         edits: dict[str, Edit] = {REGISTRY_FILE: RegistryFile((made,)).render().encode()}
         edits |= gitignore_edits(LOCAL_DIRECTORY, ignored=True)
+        edits = _ignoring(edits, made, workspace.root)
         if template:
             edits |= _template(workspace.root)
         commit = repository.edit(edits, "Make this repository a registry of data")
     return InitResult(workspace.root, made, remote is None, commit)
 
 
-def _committed_url(remote: str | None, root: str) -> str:
+def _written_url(remote: str | None, root: str, base: str) -> str:
     if remote is None:
         return EMBEDDED_REMOTE
-    return local_path(remote, root) if is_local(remote) and not remote.startswith("file://") else remote
+    if not is_local(remote) or remote.startswith("file://"):
+        return remote
+    path = local_path(remote, base)
+    return path if os.path.isabs(os.path.expanduser(remote)) else os.path.relpath(path, root)
+
+
+def _ignoring(edits: dict[str, Edit], remote: Remote, root: str) -> dict[str, Edit]:
+    """A remote in a folder of the registry itself is kept out of Git."""
+    place = os.path.relpath(local_path(remote.url, root), root) if is_local(remote.url) else ".."
+    if place.split("/")[0] in ("..", ".", LOCAL_DIRECTORY):
+        return edits
+    for path, edit in gitignore_edits(place, ignored=True).items():
+        edits[path] = chain(edits[path], edit) if path in edits else edit
+    return edits
 
 
 def _template(root: str) -> dict[str, Edit]:
@@ -93,7 +109,7 @@ def _template(root: str) -> dict[str, Edit]:
 
 
 def add_remote(
-    workspace: Workspace, name: str, url: str, options: Mapping[str, Any], *, message: str | None = None
+    workspace: Workspace, name: str, url: str, options: Mapping[str, Any], *, base: str, message: str | None = None
 ) -> Remote:
     """Add a remote to `reg.yaml`, or change its URL and options.
 
@@ -104,12 +120,12 @@ def add_remote(
     """
     with workspace.writing():
         before = workspace.registry_file()
-        remote = make_remote(name, _committed_url(url, workspace.root), options)
+        remote = make_remote(name, _written_url(url, workspace.root, base), options)
         others = [other for other in before.remotes if other.name != name]
         position = next((i for i, other in enumerate(before.remotes) if other.name == name), len(others))
         others.insert(position, remote)
         text = RegistryFile(tuple(others), before.text).render()
-        workspace.repository.edit({REGISTRY_FILE: text.encode()}, message)
+        workspace.repository.edit(_ignoring({REGISTRY_FILE: text.encode()}, remote, workspace.root), message)
     return remote
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 from registree.errors import AlreadyExists, Conflict, InvalidInput
 from registree.git.ignore import gitignore_edits
-from registree.git.repository import Edit
+from registree.git.repository import Edit, chain
 from registree.model.metafile import Metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.model.selectors import not_found
-from registree.operations.add import chain
 from registree.operations.status import status_of
 from registree.workspace import Workspace
 

@@ -19,7 +19,7 @@ from registree.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What a push sent: datasets, packs and bytes of payload; and the Git refs that moved (empty: none, or no upstream)."""
+    """What a push sent: datasets, packs and bytes of payload; and the Git refs that moved, if there is an upstream."""
 
     remote: str
     datasets: tuple[str, ...]
@@ -140,7 +140,7 @@ def _drop_confirmed(workspace: Workspace, store: Store, manifests: Sequence[Cont
 
 
 def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentId, str]:
-    """Return the manifests that commits which may not be on the upstream name, and the work tree's, with a dataset's name.
+    """Return the manifests of the work tree and of commits the upstream may not have, each with a dataset's name.
 
     Raises
     ------

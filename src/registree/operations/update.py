@@ -173,9 +173,9 @@ def _check_tag(source: RegistrySource, name: str, lock: Lock, *, switching: bool
 def _check_history(source: RegistrySource, name: str, lock: Lock, found: Resolved) -> None:
     if found.commit != lock.commit and not source.repository.is_ancestor(lock.commit, found.commit):
         raise Conflict(
-            f"commit {lock.commit[:10]} that {name} is locked to is no longer in {found.resolution.ref.split('/', 2)[-1]} "
-            f"of {source.url}: its history was rewritten",
-            hint=f"reg update {name} --force follows the new history; --rev TAG goes to a release; doing nothing keeps the lock",
+            f"commit {lock.commit[:10]} that {name} is locked to is no longer in "
+            f"{found.resolution.ref.split('/', 2)[-1]} of {source.url}: its history was rewritten",
+            hint=f"reg update {name} --force follows the new history; --rev TAG goes to a release; else the lock stays",
         )
 
 

@@ -143,7 +143,8 @@ class Cache:
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(
-                    "CREATE TABLE IF NOT EXISTS note (file BLOB PRIMARY KEY, inode INT, mtime INT, size INT) WITHOUT ROWID"
+                    "CREATE TABLE IF NOT EXISTS note "
+                    "(file BLOB PRIMARY KEY, inode INT, mtime INT, size INT) WITHOUT ROWID"
                 )
                 connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?)", self._pending)
                 connection.execute("COMMIT")

@@ -85,7 +85,8 @@ def copy_manifest(outbox: Outbox, remote: Store, plan: CopyPlan, executor: Execu
     if plan.missing:
         names = tuple(id_text(pack.id) for pack in plan.missing)
         raise IntegrityError(
-            f"manifest {id_text(plan.manifest)} needs {len(names)} packs that neither the outbox nor {remote.address} holds",
+            f"manifest {id_text(plan.manifest)} needs {len(names)} packs that are neither in the outbox "
+            f"nor in {remote.address}",
             hint="check out that data and run reg add again, or push from where it was added",
             paths=names,
         )
