@@ -45,6 +45,7 @@ VERBS = {
 
 HELP = """A package manager for data, on plain Git and a plain bucket.
 
+\b
 In a registry:  reg init, reg add PATH -m MESSAGE, reg push.
 In a consumer:  reg import REGISTRY NAME --rev TAG, reg update.
 Anywhere:       reg get REGISTRY NAME@REV.

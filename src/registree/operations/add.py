@@ -17,9 +17,9 @@ from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, join, parse_dataset_name
 from registree.model.places import Extents
 from registree.operations.observing import place_of
+from registree.store.chunk_index import decode_chunks
 from registree.store.directory import translate_os_error
 from registree.store.layout import CHUNKS, decompress, key
-from registree.store.outbox import decode_chunks
 from registree.store.packing import CHUNKED_FROM, Packer, Placed
 from registree.store.scanning import Found, scan
 from registree.store.state import Stat, stat_row
@@ -28,6 +28,7 @@ from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
 
 _TRIES = 3
+_LEARN_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,7 @@ class DatasetWriter:
                 content, places, after = stored
                 row = stat_row(after, content, now)
                 if row is not None:
-                    self._learnt.append((join(self._name, found.path) if found.path else self._name, row))
+                    self._learn(join(self._name, found.path) if found.path else self._name, row)
                 kind = Kind.EXECUTABLE if after.st_mode & 0o100 else Kind.FILE
                 return Entry(found.path, kind, after.st_size, content), places
             found = found._replace(stat=os.stat(place_of(self._root, found.path)))
@@ -270,6 +271,13 @@ class DatasetWriter:
             f"{join(self._name, found.path)} keeps changing while it is read",
             hint="run it again when nothing writes to it",
         )
+
+    def _learn(self, path: str, row: Stat) -> None:
+        """Note what a file is; the state learns it even when the rest fails, since it stays true."""
+        self._learnt.append((path, row))
+        if len(self._learnt) >= _LEARN_AT_ONCE:
+            self._workspace.state.update(stats=self._learnt)
+            self._learnt.clear()
 
     def _places_of(self, content: bytes, size: int, older: tuple[Entry, Extents] | None) -> tuple[Placed, ...] | None:
         if not size:
@@ -318,10 +326,6 @@ class DatasetWriter:
         outbox = self._workspace.outbox
         if needed:
             outbox.publish(self.packer.closed, tree)
-        else:
-            outbox.abandon()
-        self._workspace.state.update(
-            stats=self._learnt,
-            places=self.packer.take_places() if needed else (),
-            placed=[(self._name, tree.manifest)],
-        )
+        places = self.packer.places() if needed else ()
+        self._workspace.state.update(stats=self._learnt, places=places, placed=[(self._name, tree.manifest)])
+        outbox.abandon()

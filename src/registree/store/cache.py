@@ -20,6 +20,7 @@ from registree.store.directory import translate_os_error
 from registree.store.files import copy_file, hash_file, try_reflink
 
 FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"
+_NOTES_AT_ONCE = 50_000
 TAG = "CACHEDIR.TAG"
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of registree: safe to delete. https://bford.info/cachedir/\n"
 
@@ -104,6 +105,8 @@ class Cache:
                 raise translate_os_error(error, "a file", self.root) from error
             return False
         self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, found.st_size))
+        if len(self._pending) >= _NOTES_AT_ONCE:
+            self.flush()
         return True
 
     def adopt_copy(self, path: str, content: bytes, *, executable: bool) -> None:

@@ -14,8 +14,9 @@ from contextlib import suppress
 import msgspec
 
 from registree.errors import IntegrityError, ObjectMissing
-from registree.model.ids import ID_LENGTH, id_text
+from registree.model.ids import id_text
 from registree.store.base import Store
+from registree.store.chunk_index import encode_chunks
 from registree.store.directory import DirectoryStore, sync_directory
 from registree.store.files import hash_file
 from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, compress, id_of_key, key
@@ -163,26 +164,11 @@ class Outbox(DirectoryStore):
                 rows = [(os.path.relpath(path, self.work_tree), start, length) for path, start, length in pack.sources]
                 self.write(key(IN_PLACE, pack.row.id), msgspec.json.encode(rows))
             if pack.chunked:
-                self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks)))
+                self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks())))
         with suppress(FileNotFoundError):
             sync_directory(f"{self.root}/{PACKS}")
         self.write(key(MAPS, tree.manifest), compress(tree.root_map))
         self.write(key(MANIFESTS, tree.manifest), compress(tree.root_page))
-        self.abandon()
-
-
-def encode_chunks(chunks: list[tuple[bytes, int]]) -> bytes:
-    """Encode the list of a pack's chunks (docs/formats/pack-and-map-v1.md)."""
-    return msgspec.msgpack.encode([1, chunks])
-
-
-def decode_chunks(content: bytes) -> list[tuple[bytes, int]]:
-    """Read the list of a pack's chunks: (chunk id, bytes) in order; an unreadable one lists nothing."""
-    try:
-        version, rows = msgspec.msgpack.decode(content, type=tuple[int, list[tuple[bytes, int]]])
-    except msgspec.DecodeError:
-        return []
-    return rows if version == 1 and all(len(chunk) == ID_LENGTH and length > 0 for chunk, length in rows) else []
 
 
 def _slice(sources: list[tuple[str, int, int]], offset: int, length: int) -> list[tuple[str, int, int]]:
@@ -193,6 +179,3 @@ def _slice(sources: list[tuple[str, int, int]], offset: int, length: int) -> lis
             rows.append((path, start + low, high - low))
         offset -= size
     return rows
-
-
-__all__ = ["Outbox", "decode_chunks", "encode_chunks"]

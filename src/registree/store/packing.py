@@ -17,13 +17,14 @@ from registree.errors import Conflict
 from registree.model.ids import ContentId, hash_bytes
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, Extents, PackRow, merge_extents
 from registree.store.base import write_at
+from registree.store.chunk_index import ChunkIndex, decode_chunks, encode_chunks, extents_of
 from registree.store.files import hash_file
 
 CHUNKED_FROM = 1 << 20
 """A file below this many bytes is one chunk."""
 OWN_PACK_FROM = 16 << 20
 """A file of at least this many bytes, none of them known, gets a pack of its own."""
-CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX = 32 << 10, 128 << 10, 512 << 10
+CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX = 16 << 10, 64 << 10, 256 << 10
 """Bytes of a chunk (FastCDC 2020, https://ieeexplore.ieee.org/document/9055082; measured in docs/decisions/0003)."""
 _BLOCK = 4 << 20
 _BUFFER = 2 << 20
@@ -36,12 +37,25 @@ class OpenPack:
         self.path = path
         self.size = 0
         self.row: PackRow | None = None
-        self.chunks: list[tuple[bytes, int]] = []
+        self.count = 0
         self.chunked = False
         self.sources: list[tuple[str, int, int]] | None = [] if in_place else None
         self._hasher: blake3 | None = blake3()
         self._descriptor = -1 if in_place else os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         self._buffer = bytearray()
+        self._chunks: list[tuple[bytes, int]] = []
+
+    def note_chunk(self, chunk: bytes, length: int) -> None:
+        """Note the next chunk in it."""
+        self._chunks.append((chunk, length))
+        self.count += 1
+
+    def chunks(self) -> list[tuple[bytes, int]]:
+        """Return its chunks in order, with their lengths in bytes."""
+        if self.row is None:
+            return self._chunks
+        with open(self.path + ".chunks", "rb") as file:
+            return decode_chunks(file.read())
 
     def append(self, chunk: bytes, content: bytes | memoryview, source: tuple[str, int]) -> Pending:
         """Add one chunk; `source` is the file and offset its bytes came from."""
@@ -55,11 +69,11 @@ class OpenPack:
             self._buffer += content
             if len(self._buffer) >= _BUFFER:
                 self._flush()
-        self.chunks.append((chunk, length))
+        self.note_chunk(chunk, length)
         return Pending(self, start, length)
 
     def append_block(self, block: bytes, source: tuple[str, int]) -> None:
-        """Add bytes whose chunks the caller notes in `chunks`; they are hashed when the pack is closed."""
+        """Add bytes whose chunks the caller notes with `note_chunk`; they are hashed when the pack is closed."""
         self._hasher = None
         if self.sources is not None:
             self._describe(source, len(block))
@@ -104,6 +118,9 @@ class OpenPack:
         if identifier is None:
             identifier = self._hasher.digest() if self._hasher is not None else self._hash_again()
         self._buffer = bytearray()
+        with open(self.path + ".chunks", "wb") as file:
+            file.write(encode_chunks(self._chunks))
+        self._chunks = []
         self.row = PackRow(identifier, self.size)
         return self.row
 
@@ -175,26 +192,23 @@ class Packer:
     def __init__(self, folder: str, known: Callable[[bytes], Extent | None], *, in_place: bool = False) -> None:
         self.closed: list[OpenPack] = []
         self._folder = folder
-        self._known = known
+        self._index = ChunkIndex(folder, known)
         self._in_place = in_place
         self._shared: OpenPack | None = None
-        self._fresh: dict[bytes, Placed] = {}
         self._learnt: set[bytes] = set()
         self._made = 0
         self._cutter = FastCDC(CHUNK_AVERAGE, min_size=CHUNK_MIN, max_size=CHUNK_MAX, normalized_chunking=1)
 
     def find(self, chunk: bytes) -> Placed | None:
         """Return where a chunk lies, if it was stored now or before."""
-        return self._fresh.get(chunk) or self._known(chunk)
+        return self._index.find(chunk)
 
     def learn(self, pack: PackRow, chunks: Iterable[tuple[bytes, int]]) -> None:
         """Note which chunks an older pack holds."""
         self._learnt.add(pack.id)
-        start = 0
-        for chunk, length in chunks:
-            if start + length <= pack.size:
-                self._fresh.setdefault(chunk, Extent(pack, start, length))
-            start += length
+        for chunk, extent in extents_of(pack, chunks):
+            if extent.offset + extent.length <= pack.size:
+                self._index.note(chunk, extent)
 
     def knows_pack(self, pack: PackRow) -> bool:
         """Tell whether `learn` was told of a pack."""
@@ -214,8 +228,8 @@ class Packer:
         if pack is None:
             pack = self._shared = self._new_pack()
         place = pack.append(chunk, content, source)
-        self._fresh[chunk] = place
-        if pack.size >= PACK_TARGET or len(pack.chunks) >= PACK_CHUNK_LIMIT:
+        self._index.note(chunk, place)
+        if pack.size >= PACK_TARGET or pack.count >= PACK_CHUNK_LIMIT:
             self._close(pack)
             self._shared = None
         return place
@@ -235,7 +249,8 @@ class Packer:
         """
         with ThreadPoolExecutor(1) as helper:
             reader = _Reader(descriptor, helper)
-            places = tuple(self._store_own(reader, path) if size >= OWN_PACK_FROM else self._store_shared(reader, path))
+            own = size >= OWN_PACK_FROM
+            places = _merged(self._store_own(reader, path) if own else self._store_shared(reader, path))
             identifier = reader.finish()
         if reader.position != size:
             raise Conflict(f"{path} changed while it was read", hint="run it again when nothing writes to it")
@@ -282,10 +297,10 @@ class Packer:
                     pack.append_block(overhang, (path, chunk.offset))
             if whole:
                 place = Pending(pack, chunk.offset - before, chunk.length)
-                pack.chunks.append((identifier, chunk.length))
+                pack.note_chunk(identifier, chunk.length)
             else:
                 place = pack.append(identifier, chunk.data, (path, chunk.offset))
-            self._fresh[identifier] = place
+            self._index.note(identifier, place)
             yield place
         content = reader.finish()
         if pack.size:
@@ -303,25 +318,38 @@ class Packer:
         return OpenPack(f"{self._folder}/{self._made}", in_place=self._in_place)
 
     def _close(self, pack: OpenPack, identifier: bytes | None = None) -> None:
-        pack.close(identifier)
+        chunks = pack.chunks()
+        self._index.close_pack(pack.close(identifier), chunks)
         self.closed.append(pack)
 
-    def take_places(self) -> list[tuple[bytes, Extent]]:
-        """Return the chunks of all closed packs with their places."""
-        rows = []
+    def places(self) -> Iterator[tuple[bytes, Extent]]:
+        """Stream the chunks of all closed packs with their places."""
         for pack in self.closed:
             assert pack.row is not None  # noqa: S101 -- closed packs are named
-            start = 0
-            for chunk, length in pack.chunks:
-                rows.append((chunk, Extent(pack.row, start, length)))
-                start += length
-        return rows
+            yield from extents_of(pack.row, pack.chunks())
 
     def finish(self) -> None:
         """Close what is open."""
         if self._shared is not None:
             self._close(self._shared)
             self._shared = None
+        self._index.close()
+
+
+def _merged(places: Iterable[Placed]) -> tuple[Placed, ...]:
+    """Join neighbours that follow each other in one pack, as they come: a large file has a million chunks."""
+    merged: list[Placed] = []
+    for place in places:
+        last = merged[-1] if merged else None
+        if isinstance(place, Pending) and isinstance(last, Pending):
+            if last.pack is place.pack and last.start + last.length == place.start:
+                merged[-1] = Pending(last.pack, last.start, last.length + place.length)
+                continue
+        elif isinstance(place, Extent) and isinstance(last, Extent):
+            merged[-1:] = merge_extents((last, place))
+            continue
+        merged.append(place)
+    return tuple(merged)
 
 
 class _Reader:
