@@ -125,8 +125,8 @@ class FsspecStore(Store):
         except RegError:
             raise
         except FileNotFoundError as error:
-            if "bucket" in str(error).lower():
-                raise StoreError(f"{self.address}: {error}", hint="check the bucket's name: reg remote list") from error
+            if "NoSuchBucket" in str(error.__cause__) or "NoSuchBucket" in str(error.__context__):
+                raise StoreError(f"{self.address}: there is no such bucket", hint="check the bucket's name: reg remote list") from error
             raise ObjectMissing(key, self.address) from None
         except PermissionError as error:
             raise AuthError(

@@ -1,0 +1,208 @@
+"""One suite that every kind of store must pass."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from registree.errors import FormatError, ObjectMissing, ReadOnly, RegError
+from registree.store.base import Store
+from registree.store.layout import MARKER
+from registree.store.opening import open_store
+
+Fill = Callable[[str, bytes], None]
+KINDS = ("directory", "memory", "s3", "http")
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    """Serves files, without ranges: the plainest web server there is."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class names it so
+        return
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    """A moto server."""
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The kind of store."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """A store of that kind, empty."""
+    if kind == "directory":
+        yield open_store(str(tmp_path / "store"), str(tmp_path))
+    elif kind == "memory":
+        yield open_store(f"memory://{tmp_path.name}", "/")
+    elif kind == "s3":
+        endpoint = request.getfixturevalue("s3_endpoint")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        s3fs = pytest.importorskip("s3fs")
+
+        s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True).mkdir(
+            f"bucket-{tmp_path.name.replace('_', '-')}"
+        )
+        yield open_store(
+            f"s3://bucket-{tmp_path.name.replace('_', '-')}/prefix",
+            "/",
+            {"endpoint_url": endpoint, "region": "us-east-1"},
+        )
+    else:
+        (tmp_path / "served").mkdir()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path / "served")))
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield open_store(f"http://127.0.0.1:{server.server_port}", "/")
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def fill(kind: str, store: Store, tmp_path: Path) -> Fill:
+    """Put an object into the store: through it, or behind it when it can only be read."""
+
+    def put(key: str, content: bytes) -> None:
+        if kind == "http":
+            path = tmp_path / "served" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        else:
+            store.write(key, content)
+
+    return put
+
+
+KEY = "packs/ab/" + "ab" * 32
+
+
+def test_object_is_read_back_whole(store: Store, fill: Fill) -> None:
+    fill(KEY, b"some bytes")
+    assert store.read(KEY) == b"some bytes"
+    assert store.size(KEY) == 10
+
+
+def test_range_is_what_was_asked_for(store: Store, fill: Fill) -> None:
+    content = os.urandom(100_000)
+    fill(KEY, content)
+    assert store.read(KEY, 0, 10) == content[:10]
+    assert store.read(KEY, 99_990, 10) == content[-10:]
+    assert store.read(KEY, 1000, 50_000) == content[1000:51_000]
+    assert store.read(KEY, 500, 0) == b""
+
+
+def test_range_past_the_end_is_an_error_and_never_short(store: Store, fill: Fill) -> None:
+    fill(KEY, b"0123456789")
+    with pytest.raises(ObjectMissing):
+        store.read(KEY, 5, 20)
+
+
+def test_missing_object_is_named(store: Store) -> None:
+    assert store.size(KEY) is None
+    with pytest.raises(ObjectMissing) as caught:
+        store.read(KEY)
+    assert caught.value.key == KEY
+    assert store.address in caught.value.message
+
+
+def test_range_is_copied_into_a_file(store: Store, fill: Fill, tmp_path: Path) -> None:
+    content = os.urandom(300_000)
+    fill(KEY, content)
+    path = tmp_path / "target"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        store.copy_range(KEY, 1000, 200_000, descriptor, 50)
+    finally:
+        os.close(descriptor)
+    assert path.read_bytes()[50:] == content[1000:201_000]
+
+
+def test_object_is_replaced_whole(store: Store, kind: str) -> None:
+    if kind == "http":
+        pytest.skip("it can only be read")
+    store.write(KEY, b"first, and longer")
+    store.write(KEY, b"second")
+    assert store.read(KEY) == b"second"
+
+
+def test_file_is_uploaded(store: Store, kind: str, tmp_path: Path) -> None:
+    if kind == "http":
+        pytest.skip("it can only be read")
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(6_000_000))
+    store.upload(KEY, str(path))
+    assert store.read(KEY) == path.read_bytes()
+
+
+def test_objects_are_listed_with_sizes(store: Store, kind: str) -> None:
+    if kind == "http":
+        pytest.skip("a web server lists nothing")
+    other = "packs/cd/" + "cd" * 32
+    store.write(KEY, b"1")
+    store.write(other, b"22")
+    store.write("maps/ab/" + "ab" * 32, b"333")
+    assert sorted(store.keys("packs")) == [(KEY, 1), (other, 2)]
+    assert list(store.keys("manifests")) == []
+
+
+def test_deleted_object_is_gone_and_deleting_twice_is_no_error(store: Store, kind: str) -> None:
+    if kind == "http":
+        pytest.skip("it can only be read")
+    store.write(KEY, b"1")
+    store.delete(KEY)
+    store.delete(KEY)
+    assert store.size(KEY) is None
+
+
+def test_read_only_store_refuses_writes(store: Store, kind: str, tmp_path: Path) -> None:
+    if kind != "http":
+        pytest.skip("it can be written")
+    with pytest.raises(ReadOnly):
+        store.write(KEY, b"1")
+
+
+def test_marker_is_made_once_and_a_newer_format_refused(store: Store, kind: str, fill: Fill) -> None:
+    if kind != "http":
+        store.ensure_marker()
+        store.ensure_marker()
+        store.check_format()
+    fill(MARKER, b'{"format": 2}')
+    with pytest.raises(FormatError, match="store format 2"):
+        store.check_format()
+    fill(MARKER, b"<html>")
+    with pytest.raises(FormatError):
+        store.check_format()
+
+
+def test_many_threads_read_at_once(store: Store, fill: Fill) -> None:
+    content = os.urandom(64_000)
+    fill(KEY, content)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda i: store.read(KEY, i * 1000, 1000), range(64)))
+    assert b"".join(found) == content
+
+
+def test_package_that_is_not_installed_is_named() -> None:
+    with pytest.raises(RegError, match=r"needs a package") as caught:
+        open_store("gcs://bucket/path", "/").read(KEY)
+    assert "pip install" in caught.value.hint
