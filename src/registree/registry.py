@@ -99,7 +99,7 @@ class Registry:
         """Fast-forward, then bring payload."""
         return _checkout.pull(self.workspace, names)
 
-    def checkout(self, *names: str, revision: str = "", force: bool = False) -> tuple[_sync.SyncedImport, ...]:
+    def checkout(self, *names: str, revision: str = "", force: bool = False) -> tuple[_sync.Restored, ...]:
         """Make the work tree be what metafiles say."""
         return _checkout.checkout(self.workspace, names, revision=revision, force=force)
 
@@ -166,7 +166,7 @@ class Registry:
         """Move imports to what their selectors mean now."""
         return _update.update(self.workspace, targets, selector=rev, dry_run=dry_run, force=force)
 
-    def sync(self, *targets: str, check: bool = False, force: bool = False) -> tuple[_sync.SyncedImport, ...]:
+    def sync(self, *targets: str, check: bool = False, force: bool = False) -> tuple[_sync.Restored, ...]:
         """Make the work tree be what the locks say."""
         return _sync.sync(self.workspace, targets, check=check, force=force)
 

@@ -63,6 +63,7 @@ def get_command(
     include: Include = None,
     exclude: Exclude = None,
     force: Force = False,
+    dry_run: DryRun = False,
     offline: Offline = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -77,6 +78,7 @@ def get_command(
         include=include or (),
         exclude=exclude or (),
         force=force,
+        dry_run=dry_run,
     )
     if made.note:
         warn(made.note)
@@ -98,6 +100,7 @@ def import_command(
         bool, typer.Option("--no-download", help="Write the pin only; reg sync brings the data.")
     ] = False,
     force: Force = False,
+    dry_run: DryRun = False,
     message: Message = None,
     offline: Offline = False,
     json: Json = False,
@@ -114,13 +117,15 @@ def import_command(
         exclude=exclude or (),
         download=not no_download,
         force=force,
+        dry_run=dry_run,
         message=message,
     )
     if made.note:
         warn(made.note)
     lock = made.metafile.lock
     pin = lock.tag or f"{made.kind.value} at {lock.commit[:10]}"
-    lines = [f"{printable(made.name)}: {count_text(lock.files, 'file')}, {size_text(lock.size)}, locked to {pin}"]
+    amount = f"{count_text(lock.files, 'file')}, {size_text(lock.size)}"
+    lines = [f"{printable(made.name)}: {amount}, {'would be ' if dry_run else ''}locked to {pin}"]
     if made.commit:
         lines.append(f"committed {made.commit[:10]}")
     following = f"reg update {made.name}" if made.downloaded else f"reg sync {made.name}"

@@ -30,7 +30,7 @@ from registree.operations.editing import EditResult, add_into, remove_from
 from registree.operations.moving import move, remove
 from registree.operations.push import push
 from registree.operations.status import DatasetStatus, Status, status
-from registree.operations.sync import SyncedImport
+from registree.operations.sync import Restored
 from registree.operations.verify import verify_disk, verify_remote
 from registree.workspace import Workspace
 
@@ -61,6 +61,7 @@ def add_command(
     ] = "",
     in_place: Annotated[bool, typer.Option("--in-place", help="Keep no copy: push reads the files again.")] = False,
     message: Message = None,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -72,10 +73,11 @@ def add_command(
         target = Target(name_here(found, target.name), target.selector, target.part)
         _answer_edit(output, add_into(found, target, [absolute(path) for path in paths], message=message), message)
         return
-    result = add(found, [absolute(path) for path in paths], message=message, in_place=in_place)
+    result = add(found, [absolute(path) for path in paths], message=message, in_place=in_place, dry_run=dry_run)
     lines = []
     for row in result.datasets:
         word = "unchanged" if not row.changed else "updated" if row.existed else "added"
+        word = f"would be {word}:" if dry_run and row.changed else word
         lines.append(
             f"{word} {printable(row.name)}: {count_text(row.files, 'file')}, {size_text(row.size)}"
             f" ({size_text(row.stored)} new, {id_text(row.manifest)[:15]})"
@@ -98,12 +100,16 @@ def _answer_edit(output: Output, result: EditResult, message: str | None) -> Non
 
 def commit_command(
     message: Annotated[str, typer.Option("--message", "-m", metavar="MSG", help="What the commit says.")],
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Commit what reg staged, and nothing else."""
-    result = commit(workspace(quiet=quiet), message)
-    lines = [f"committed {result.commit[:10]}", *(f"  {printable(path)}" for path in result.paths)]
+    result = commit(workspace(quiet=quiet), message, dry_run=dry_run)
+    lines = [
+        "would commit" if dry_run else f"committed {result.commit[:10]}",
+        *(f"  {printable(path)}" for path in result.paths),
+    ]
     Output("commit", json, quiet).answer(plain(result), lines, following="reg push")
 
 
@@ -200,13 +206,15 @@ def pull_command(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
     ] = None,
     force: Force = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fast-forward from the upstream, then bring payload."""
     found = workspace(quiet=quiet)
-    result = pull(found, [name_here(found, name) for name in names or []], force=force)
-    lines = [f"at {result.commit[:10]}, {count_text(len(result.paths), 'tracked file')} changed"]
+    result = pull(found, [name_here(found, name) for name in names or []], force=force, dry_run=dry_run)
+    word = "would come to" if dry_run else "at"
+    lines = [f"{word} {result.commit[:10]}, {count_text(len(result.paths), 'tracked file')} changed"]
     _answer_rows(Output("pull", json, quiet), result.datasets, lines)
 
 
@@ -218,16 +226,17 @@ def checkout_command(
         str, typer.Option("--rev", metavar="REV", help="Take the datasets as they were at a revision.")
     ] = "",
     force: Force = False,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make files be what their metafiles say."""
     found = workspace(quiet=quiet)
-    rows = checkout(found, [name_here(found, name) for name in names or []], revision=rev, force=force)
+    rows = checkout(found, [name_here(found, name) for name in names or []], revision=rev, force=force, dry_run=dry_run)
     _answer_rows(Output("checkout", json, quiet), rows, [])
 
 
-def _answer_rows(output: Output, rows: Sequence[SyncedImport], lines: list[str]) -> None:
+def _answer_rows(output: Output, rows: Sequence[Restored], lines: list[str]) -> None:
     """Answer with one line for each dataset; the first failure decides the exit code."""
     failures = [row for row in rows if row.error is not None]
     for row in rows:
@@ -249,6 +258,7 @@ def remove_command(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the files.")] = False,
     force: Force = False,
     message: Message = None,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -262,8 +272,9 @@ def remove_command(
         return
     if len(parsed) != 1:
         raise InvalidInput("remove takes one dataset at a time", hint="reg remove NAME")
-    result = remove(found, parsed[0].name, message=message, keep=keep, force=force)
-    lines = [f"{printable(result.name)} is tracked no longer{' and its files are deleted' if result.deleted else ''}"]
+    result = remove(found, parsed[0].name, message=message, keep=keep, force=force, dry_run=dry_run)
+    word = "would be" if dry_run else "is"
+    lines = [f"{printable(result.name)} {word} tracked no longer{' and its files deleted' if result.deleted else ''}"]
     output.answer(plain(result), lines, following="reg push" if message else "reg commit -m MESSAGE")
 
 
@@ -271,15 +282,16 @@ def move_command(
     name: Annotated[str, typer.Argument(help="A dataset or an import.")],
     target: Annotated[str, typer.Argument(metavar="NEW", help="Its new name, or a folder.")],
     message: Message = None,
+    dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Give a dataset another name."""
     found = workspace(quiet=quiet)
-    result = move(found, name_here(found, name), target, message=message)
+    result = move(found, name_here(found, name), target, message=message, dry_run=dry_run)
     Output("move", json, quiet).answer(
         plain(result),
-        [f"{printable(result.source)} is now {printable(result.target)}"],
+        [f"{printable(result.source)} {'would be' if dry_run else 'is now'} {printable(result.target)}"],
         following="reg push" if message else "reg commit -m MESSAGE",
     )
 

@@ -12,11 +12,11 @@ from registree.git.ignore import gitignore_edits, regignore
 from registree.git.repository import Edit, chain
 from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
-from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
+from registree.model.manifest import Entry, Kind, LeafCutter, manifest_id, seal_leaf
 from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, join, parse_dataset_name
 from registree.model.places import Extents
-from registree.operations.observing import place_of
+from registree.operations.observing import observed_entries, place_of
 from registree.store.chunk_index import decode_chunks
 from registree.store.directory import translate_os_error
 from registree.store.layout import CHUNKS, decompress, key
@@ -52,7 +52,14 @@ class AddResult:
     commit: str | None
 
 
-def add(workspace: Workspace, paths: Sequence[str], *, message: str | None = None, in_place: bool = False) -> AddResult:
+def add(
+    workspace: Workspace,
+    paths: Sequence[str],
+    *,
+    message: str | None = None,
+    in_place: bool = False,
+    dry_run: bool = False,
+) -> AddResult:
     """Store what is at these paths and write a metafile beside each.
 
     Parameters
@@ -63,6 +70,8 @@ def add(workspace: Workspace, paths: Sequence[str], *, message: str | None = Non
         Commits what changed with this message; None stages it.
     in_place
         Keep no copy until `push`, which reads the files again.
+    dry_run
+        Read the files and say what would be added, and store nothing.
 
     Raises
     ------
@@ -72,6 +81,8 @@ def add(workspace: Workspace, paths: Sequence[str], *, message: str | None = Non
     workspace.registry_file()
     with workspace.writing():
         names = [check_new_name(workspace, path) for path in paths]
+        if dry_run:
+            return AddResult(tuple(_would_add(workspace, name) for name in names), None)
         added = [_add_one(workspace, name, in_place) for name in names]
         edits: dict[str, Edit] = {}
         for result, metafile in added:
@@ -139,6 +150,30 @@ def _add_one(workspace: Workspace, name: DatasetName, in_place: bool) -> tuple[A
         name, tree.manifest, totals.files, totals.size, writer.stored, changed=changed, existed=base is not None
     )
     return result, metafile
+
+
+def _would_add(workspace: Workspace, name: DatasetName) -> AddedDataset:
+    old = workspace.read_metafile(name)
+    base = old if isinstance(old, DatasetFile) else None
+    known: dict[bytes, None] = {}
+    if base is not None:
+        reader = workspace.reader()
+        known = dict.fromkeys(entry.content for entry in reader.entries(reader.open(base.manifest)))
+    learnt: list[tuple[str, Stat]] = []
+    files = size = new = 0
+
+    def counted() -> Iterator[Entry]:
+        nonlocal files, size, new
+        for entry in observed_entries(workspace, name, learnt):
+            files += entry.kind != Kind.DIRECTORY
+            size += entry.size
+            new += entry.size if entry.content not in known else 0
+            yield entry
+
+    manifest = manifest_id(counted())
+    workspace.state.update(stats=learnt)
+    changed = base is None or base.manifest != manifest
+    return AddedDataset(name, manifest, files, size, new, changed=changed, existed=base is not None)
 
 
 class DatasetWriter:

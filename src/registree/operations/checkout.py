@@ -15,13 +15,13 @@ from registree.model.selectors import not_found
 from registree.model.targets import Target
 from registree.operations.content import Content, resolve_target
 from registree.operations.get import COPIES
-from registree.operations.sync import SyncedImport, restore
+from registree.operations.sync import Restored, restore
 from registree.workspace import Workspace
 
 
 def checkout(
-    workspace: Workspace, names: Sequence[str] = (), *, revision: str = "", force: bool = False
-) -> tuple[SyncedImport, ...]:
+    workspace: Workspace, names: Sequence[str] = (), *, revision: str = "", force: bool = False, dry_run: bool = False
+) -> tuple[Restored, ...]:
     """Make datasets on this disk be what their metafiles say.
 
     Parameters
@@ -38,7 +38,10 @@ def checkout(
     workspace.registry_file()
     with workspace.writing():
         chosen = _choose(workspace, names, revision)
-        return tuple(_checkout_one(workspace, name, file, revision, force=force) for name, file in chosen.items())
+        return tuple(
+            _checkout_one(workspace, name, file, revision, force=force, dry_run=dry_run)
+            for name, file in chosen.items()
+        )
 
 
 def _choose(workspace: Workspace, names: Sequence[str], revision: str) -> dict[str, DatasetFile]:
@@ -59,14 +62,16 @@ def _choose(workspace: Workspace, names: Sequence[str], revision: str) -> dict[s
     return chosen
 
 
-def _checkout_one(workspace: Workspace, name: str, file: DatasetFile, revision: str, *, force: bool) -> SyncedImport:
+def _checkout_one(
+    workspace: Workspace, name: str, file: DatasetFile, revision: str, *, force: bool, dry_run: bool
+) -> Restored:
     try:
         reader = workspace.reader()
         content = Content(workspace.registry(), reader, reader.open(file.manifest), Selection(), file.manifest)
-        result = restore(workspace, name, content, COPIES, check=False, force=force)
+        result = restore(workspace, name, content, COPIES, check=dry_run, force=force)
     except RegError as error:
-        return SyncedImport(name, "failed", error=error)
-    if revision:
+        return Restored(name, "failed", error=error)
+    if revision and not dry_run:
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: file.text.encode()}
         workspace.repository.edit(edits, None)
     return result
@@ -78,16 +83,18 @@ class PullResult:
 
     commit: str
     paths: tuple[str, ...]
-    datasets: tuple[SyncedImport, ...]
+    datasets: tuple[Restored, ...]
 
 
-def pull(workspace: Workspace, names: Sequence[str] = (), *, force: bool = False) -> PullResult:
+def pull(workspace: Workspace, names: Sequence[str] = (), *, force: bool = False, dry_run: bool = False) -> PullResult:
     """Fast-forward the current branch to its upstream, if it has one, then bring the payload of datasets.
 
     Parameters
     ----------
     names
         Datasets whose payload is wanted; empty for all.
+    dry_run
+        Only say which commit it would come to, or which files differ when there is no newer one.
 
     Raises
     ------
@@ -98,9 +105,11 @@ def pull(workspace: Workspace, names: Sequence[str] = (), *, force: bool = False
     with workspace.writing():
         if workspace.repository.upstream() is not None:
             commit = fetch_upstream(workspace.repository)
+            if commit is not None and dry_run:
+                return PullResult(commit, (), ())
             if commit is not None:
                 paths = fast_forward(workspace.repository, commit)
-    results = checkout(workspace, names, force=force)
+    results = checkout(workspace, names, force=force, dry_run=dry_run)
     head = workspace.repository.head()
     if head is None:
         raise NotFound(f"{workspace.root} has no commit yet", hint="reg add PATH -m MESSAGE makes one")

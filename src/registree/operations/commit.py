@@ -13,7 +13,7 @@ from registree.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """A commit and the tracked files it changed."""
+    """A commit (empty: it was only asked what would be in it) and the tracked files it changed."""
 
     commit: str
     paths: tuple[str, ...]
@@ -39,7 +39,7 @@ def staged_paths(workspace: Workspace) -> dict[str, str | None]:
     return {path: changed[path] for path in sorted(own)}
 
 
-def commit(workspace: Workspace, message: str) -> CommitResult:
+def commit(workspace: Workspace, message: str, *, dry_run: bool = False) -> CommitResult:
     """Commit what `reg` staged.
 
     Raises
@@ -52,6 +52,8 @@ def commit(workspace: Workspace, message: str) -> CommitResult:
         edits: dict[str, Edit] = {
             path: workspace.repository.blob(blob) if blob is not None else None for path, blob in paths.items()
         }
+        if dry_run:
+            return CommitResult("", tuple(paths))
         made = workspace.repository.commit(edits, message) if edits else None
     if made is None:
         raise StateError("there is nothing to commit", hint="reg add PATH stages data; reg status shows what changed")

@@ -43,6 +43,7 @@ def get(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     force: bool = False,
+    dry_run: bool = False,
 ) -> GetResult:
     """Fetch a target once, with no connection kept; works anywhere.
 
@@ -63,10 +64,12 @@ def get(
     content = content_at(source, found.commit, target, Selection(target.part, tuple(include), tuple(exclude)))
     require_entries(content, target)
     place = output_path(base, out, target, source)
-    applied = place_new(machine, content, place, COPIES, replace=force, verb="get")
+    fetched = 0
+    if not dry_run:
+        fetched = place_new(machine, content, place, COPIES, replace=force, verb="get").fetched_bytes
     totals = content.totals
     kind, note = found.resolution.kind, found.resolution.note
-    return GetResult(place, target, found.commit, kind, note, totals.files, totals.size, applied.fetched_bytes)
+    return GetResult(place, target, found.commit, kind, note, totals.files, totals.size, fetched)
 
 
 def require_entries(content: Content, target: Target) -> None:

@@ -49,6 +49,7 @@ def import_dataset(
     exclude: Sequence[str] = (),
     download: bool = True,
     force: bool = False,
+    dry_run: bool = False,
     message: str | None = None,
 ) -> ImportResult:
     """Bring a target in and keep the connection: a metafile says what is wanted and what is locked.
@@ -74,8 +75,8 @@ def import_dataset(
     with workspace.writing():
         if os.path.lexists(place) and not force:
             raise AlreadyExists(f"{place} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
-        fetched = 0
-        if download:
+        fetched, made = 0, None
+        if download and not dry_run:
             applied = place_new(machine, content, place, import_placement(machine), replace=force, verb="import")
             fetched = applied.fetched_bytes
         metafile = ImportFile(
@@ -90,8 +91,9 @@ def import_dataset(
         )
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
         edits |= gitignore_edits(name, ignored=True)
-        made = workspace.repository.edit(edits, message)
-        if download:
+        if not dry_run:
+            made = workspace.repository.edit(edits, message)
+        if download and not dry_run:
             note_placed(workspace, name, content, content.entries())
     kind, note = found.resolution.kind, found.resolution.note
     return ImportResult(name, metafile, kind, note, fetched, download, made)

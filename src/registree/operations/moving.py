@@ -26,7 +26,13 @@ class RemoveResult:
 
 
 def remove(
-    workspace: Workspace, name: DatasetName, *, message: str | None = None, keep: bool = False, force: bool = False
+    workspace: Workspace,
+    name: DatasetName,
+    *,
+    message: str | None = None,
+    keep: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
 ) -> RemoveResult:
     """Stop tracking a dataset or an import, and delete its files here; older commits still name its payload.
 
@@ -48,6 +54,8 @@ def remove(
         delete = os.path.lexists(place) and not keep
         if delete and not force:
             _require_stored(workspace, name, metafile)
+        if dry_run:
+            return RemoveResult(name, delete, None)
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: None, **gitignore_edits(name, ignored=False)}
         commit = workspace.repository.edit(edits, message)
         if delete:
@@ -90,7 +98,9 @@ class MoveResult:
     commit: str | None
 
 
-def move(workspace: Workspace, name: DatasetName, target: str, *, message: str | None = None) -> MoveResult:
+def move(
+    workspace: Workspace, name: DatasetName, target: str, *, message: str | None = None, dry_run: bool = False
+) -> MoveResult:
     """Give a dataset or an import another name; its payload is not read.
 
     Parameters
@@ -117,6 +127,8 @@ def move(workspace: Workspace, name: DatasetName, target: str, *, message: str |
             raise InvalidInput(f"{new} lies inside {name} itself")
         if os.path.lexists(os.path.join(workspace.root, new)):
             raise AlreadyExists(f"{new} exists already", hint="choose another name")
+        if dry_run:
+            return MoveResult(name, new, None)
         moved = replace(metafile, path=new.rsplit("/", 1)[-1])
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: None, new + METAFILE_SUFFIX: moved.render().encode()}
         for path, edit in (*gitignore_edits(name, ignored=False).items(), *gitignore_edits(new, ignored=True).items()):

@@ -20,8 +20,11 @@ from registree.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class SyncedImport:
-    """One import after `sync`: ``in sync``, ``synced``, ``differs`` (with `--check`) or ``failed``."""
+class Restored:
+    """One dataset or import after its files were restored.
+
+    `state` is ``in sync``, ``synced``, ``differs`` (when it was only asked) or ``failed`` (then `error` says why).
+    """
 
     name: str
     state: str
@@ -34,7 +37,7 @@ class SyncedImport:
 
 def sync(
     workspace: Workspace, targets: Sequence[str] = (), *, check: bool = False, force: bool = False
-) -> tuple[SyncedImport, ...]:
+) -> tuple[Restored, ...]:
     """Make the work tree be what the locks say; with `check`, only tell whether it is.
 
     Returns
@@ -56,11 +59,11 @@ def sync(
                 with workspace.writing():
                     results.append(_sync_one(workspace, name, metafile, check=False, force=force))
         except RegError as error:
-            results.append(SyncedImport(name, "failed", error=error))
+            results.append(Restored(name, "failed", error=error))
     return tuple(results)
 
 
-def _sync_one(workspace: Workspace, name: str, metafile: ImportFile, *, check: bool, force: bool) -> SyncedImport:
+def _sync_one(workspace: Workspace, name: str, metafile: ImportFile, *, check: bool, force: bool) -> Restored:
     content = locked_content(workspace, metafile)
     if content.manifest != metafile.lock.manifest:
         raise IntegrityError(
@@ -72,7 +75,7 @@ def _sync_one(workspace: Workspace, name: str, metafile: ImportFile, *, check: b
 
 def restore(
     workspace: Workspace, name: str, content: Content, placement: Placement, *, check: bool, force: bool
-) -> SyncedImport:
+) -> Restored:
     """Make a work tree be what content says; files that no version has are left alone, edited ones stop it.
 
     Raises
@@ -83,10 +86,10 @@ def restore(
     root = os.path.join(workspace.root, name)
     if not os.path.lexists(root):
         if check:
-            return SyncedImport(name, "differs", paths=(name,))
+            return Restored(name, "differs", paths=(name,))
         applied = place_new(workspace.machine, content, root, placement, replace=False, verb="check out")
         note_placed(workspace, name, content, content.entries())
-        return SyncedImport(name, "synced", applied.written, 0, applied.fetched_bytes)
+        return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
     learnt: list[tuple[str, Stat]] = []
     found = observed_entries(workspace, name, learnt)
     before = _placed_entries(workspace, name, content)
@@ -94,10 +97,10 @@ def restore(
     plan = plan_steps((s for s in steps if s.before or s.after), root, restore=True, force=force)
     if plan.is_empty:
         workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
-        return SyncedImport(name, "in sync")
+        return Restored(name, "in sync")
     paths = tuple(step.path for step in (*plan.write, *plan.delete)) + plan.conflicts
     if check:
-        return SyncedImport(name, "differs", len(plan.write), len(plan.delete), paths=paths)
+        return Restored(name, "differs", len(plan.write), len(plan.delete), paths=paths)
     applied = Applied(0, 0, 0)
     if plan.write or plan.delete:
         applied = apply_plan(workspace.machine, content, content.items(), plan, root, placement, None, verb="check out")
@@ -109,7 +112,7 @@ def restore(
             hint="--force overwrites them; reg add stores them as a new version; the other files are in place",
             paths=plan.conflicts,
         )
-    return SyncedImport(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
+    return Restored(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
 
 
 def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:

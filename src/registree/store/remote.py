@@ -126,7 +126,9 @@ class FsspecStore(Store):
             raise
         except FileNotFoundError as error:
             if "NoSuchBucket" in str(error.__cause__) or "NoSuchBucket" in str(error.__context__):
-                raise StoreError(f"{self.address}: there is no such bucket", hint="check the bucket's name: reg remote list") from error
+                raise StoreError(
+                    f"{self.address}: there is no such bucket", hint="check the bucket's name: reg remote list"
+                ) from error
             raise ObjectMissing(key, self.address) from None
         except PermissionError as error:
             raise AuthError(
