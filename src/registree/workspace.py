@@ -344,7 +344,7 @@ class RegistrySource:
             if file.path.endswith(METAFILE_SUFFIX)
         ]
 
-    def remotes(self, commit: str | None, noted: str = "") -> list[Remote]:
+    def remotes(self, commit: str | None, noted: str = "", *, overridden: bool = True) -> list[Remote]:
         """Return where payload may be, in the order to look.
 
         This machine's override goes first, then what the default branch says now, then what the pinned commit said,
@@ -360,7 +360,7 @@ class RegistrySource:
         found: dict[str, Remote] = {}
         for registry_file in files:
             for named in registry_file.remotes if registry_file is not None else ():
-                remote = self._overridden(named)
+                remote = self._overridden(named) if overridden else named
                 found.setdefault(remote.url, remote)
         if noted:
             found.setdefault(noted, Remote("noted", noted))

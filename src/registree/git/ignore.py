@@ -64,24 +64,29 @@ def is_ignored(repository: GitRepository, path: str) -> bool:
     return bool(manager.is_ignored(path))
 
 
-def regignore(root: str) -> Callable[[str, bool], bool] | None:
-    """Return what leaves out the files that a dataset's `.regignore` files name; None when its top has none.
+def regignore(root: str, top: str | None = None) -> Callable[[str, bool], bool] | None:
+    """Return what leaves out the files that `.regignore` files name; None when `root` is no folder.
 
-    A `.regignore` file in a folder below counts from there on, as with `.gitignore`.
+    A `.regignore` file counts for its folder and those below, as with `.gitignore`; those in the folders from `top`
+    (the repository's root) down to the dataset count too.
     """
+    if not os.path.isdir(root):
+        return None
+    prefix = os.path.relpath(root, top) if top is not None and top != root else ""
+    base = top if top is not None else root
     filters: dict[str, IgnoreFilter | None] = {}
 
     def load(folder: str) -> IgnoreFilter | None:
         if folder not in filters:
             try:
-                with open(os.path.join(root, folder, REGIGNORE), "rb") as file:
+                with open(os.path.join(base, folder, REGIGNORE), "rb") as file:
                     filters[folder] = IgnoreFilter(read_ignore_patterns(file))
             except (FileNotFoundError, NotADirectoryError):
                 filters[folder] = None
         return filters[folder]
 
     def ignored(path: str, is_dir: bool) -> bool:
-        parts = path.split("/")
+        parts = join(prefix, path).split("/")
         for depth in range(len(parts) - 1, -1, -1):
             rules = load("/".join(parts[:depth]))
             if rules is not None:
@@ -90,4 +95,4 @@ def regignore(root: str) -> Callable[[str, bool], bool] | None:
                     return verdict
         return False
 
-    return ignored if os.path.isdir(root) else None
+    return ignored

@@ -191,7 +191,11 @@ class GitRepository:
         return int(self._commit(commit).commit_time)
 
     def _commit(self, commit: str) -> Commit:
-        found = self._repo[commit.encode()]
+        try:
+            found = self._repo[commit.encode()]
+        except KeyError:
+            hint = "its history may have been rewritten"
+            raise NotFound(f"commit {commit[:10]} is not in {self.root}", hint=hint) from None
         if not isinstance(found, Commit):
             raise NotFound(f"{commit} is not a commit")
         return found

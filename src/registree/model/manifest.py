@@ -180,22 +180,20 @@ def check_entry(entry: Entry) -> None:
 
 
 def link_stays_inside(path: str, target: bytes) -> bool:
-    """Tell whether a link at `path` with this target, as text, stays inside its dataset."""
+    """Tell whether a link at `path` with this target stays inside its dataset.
+
+    A ``..`` may stand only at the start of a target, where the folders above are the dataset's own; after a name it
+    could climb out through another link.
+    """
     try:
         text = target.decode()
     except UnicodeDecodeError:
         return False
     if not text or text.startswith("/") or "\0" in text or len(target) > 4095:
         return False
-    depth = path.count("/")
-    for part in text.split("/"):
-        if part == "..":
-            depth -= 1
-        elif part not in ("", "."):
-            depth += 1
-        if depth < 0:
-            return False
-    return True
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    climbs = next((index for index, part in enumerate(parts) if part != ".."), len(parts))
+    return climbs <= path.count("/") and ".." not in parts[climbs:]
 
 
 def _check_entries(entries: list[Entry]) -> None:

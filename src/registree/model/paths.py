@@ -67,6 +67,11 @@ def parse_dataset_name(text: str) -> DatasetName:
             f"{text!r} is not a dataset name: it must be a relative path without '..', '.git' or '.reg' in it",
             hint="a name looks like images/cats-dogs; `reg list` shows those there are",
         ) from None
+    if len(name.rsplit("/", 1)[-1].encode()) > MAX_PART - len(METAFILE_SUFFIX):
+        raise InvalidInput(
+            f"{name[:40]!r}… is too long for a dataset's name: with {METAFILE_SUFFIX} it passes {MAX_PART} bytes",
+            hint="give it a shorter name",
+        )
     if "@" in name or ":" in name:
         raise InvalidInput(
             f"{text!r} is not a dataset name: '@' and ':' separate a name from a revision and a path",

@@ -218,7 +218,7 @@ def _content_in_git(source: RegistrySource, commit: str, target: Target, selecti
                 path_here = join(prefix, inside.path) if inside.path else prefix
                 moved = Entry(path_here, inside.kind, inside.size, inside.content)
                 items.append(Item(moved, item.extents, item.blob))
-        elif not file.path.endswith(".gitignore"):
+        elif file.path.rsplit("/", 1)[-1] != ".gitignore":
             items.append(_item_of_blob(source, file.blob, inner, file.mode, file.path))
     wanted = [Item(entry, i.extents, i.blob) for i in items if (entry := below.apply(i.entry)) is not None]
     wanted.sort(key=lambda item: item.entry.path)

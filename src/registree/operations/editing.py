@@ -15,8 +15,8 @@ from registree.model.diff import Change, DiffSummary, find_renames, summarize
 from registree.model.manifest import Entry, Kind, LeafCutter, check_entry, seal_leaf
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, join
 from registree.model.targets import Target
-from registree.operations.add import DatasetWriter
 from registree.operations.observing import place_of
+from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.packing import Placed
 from registree.store.scanning import scan
 from registree.store.tree_reader import Leaf, Tree
@@ -52,13 +52,12 @@ def add_into(workspace: Workspace, target: Target, sources: Sequence[str], *, me
         When the dataset has changes on this disk: they are added first.
     """
     with workspace.writing():
-        writer, tree = _begin(workspace, target.name)
         try:
+            run, writer = _begin(workspace, target.name)
             additions = _read_sources(writer, target.part, sources)
-            return _finish(workspace, target.name, writer, tree, additions, (), message)
-        except BaseException:
+            return _finish(run, writer, additions, (), message)
+        finally:
             workspace.outbox.abandon()
-            raise
 
 
 def remove_from(workspace: Workspace, targets: Sequence[Target], *, message: str | None = None) -> EditResult:
@@ -73,28 +72,27 @@ def remove_from(workspace: Workspace, targets: Sequence[Target], *, message: str
     if any(target.name != name or not target.part for target in targets):
         raise InvalidInput("remove takes paths of one dataset at a time", hint="reg remove NAME:PATH NAME:PATH")
     with workspace.writing():
-        writer, tree = _begin(workspace, name)
         try:
-            return _finish(workspace, name, writer, tree, {}, [target.part for target in targets], message)
-        except BaseException:
+            run, writer = _begin(workspace, name)
+            return _finish(run, writer, {}, [target.part for target in targets], message)
+        finally:
             workspace.outbox.abandon()
-            raise
 
 
-def _begin(workspace: Workspace, name: DatasetName) -> tuple[DatasetWriter, Tree]:
+def _begin(workspace: Workspace, name: DatasetName) -> tuple[OutboxWriter, DatasetWriter]:
     metafile = workspace.dataset(name)
     if os.path.lexists(os.path.join(workspace.root, name)):
         raise StateError(
             f"{name} is on this disk: change it there",
             hint=f"put files into {name}/ or delete them, then reg add {name}",
         )
-    writer = DatasetWriter(workspace, name, metafile.manifest)
+    run = OutboxWriter(workspace)
+    writer = run.dataset(name, metafile.manifest)
     if writer.base is None:
-        workspace.outbox.abandon()
         raise NotFound(
             f"the manifest of {name} cannot be read here", hint="reg pull, or check the remote: reg remote list"
         )
-    return writer, writer.base
+    return run, writer
 
 
 def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) -> dict[str, Addition]:
@@ -123,24 +121,23 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
 
 
 def _finish(
-    workspace: Workspace,
-    name: DatasetName,
+    run: OutboxWriter,
     writer: DatasetWriter,
-    tree: Tree,
     additions: Mapping[str, Addition],
     removals: Sequence[str],
     message: str | None,
 ) -> EditResult:
-    editor = _Editor(writer, tree, additions, removals)
+    workspace, name = run.workspace, writer.name
+    editor = _Editor(run, writer, additions, removals)
     editor.run()
     for path in removals:
         if path not in editor.removed:
             raise NotFound(f"{name} holds no {path}", hint=f"reg files {name} lists what it holds")
-    writer.packer.finish()
-    written = writer.tree.finish()
+    (written,) = run.finish()
     metafile = workspace.dataset(name)
     changed = written.manifest != metafile.manifest
-    writer.publish(written, needed=changed)
+    if changed:
+        run.publish()
     changes = editor.changes
     commit = None
     if changed:
@@ -160,12 +157,15 @@ class _Editor:
     """Rewrites the leaf pages that changes fall into and keeps the others."""
 
     def __init__(
-        self, writer: DatasetWriter, tree: Tree, additions: Mapping[str, Addition], removals: Sequence[str]
+        self, run: OutboxWriter, writer: DatasetWriter, additions: Mapping[str, Addition], removals: Sequence[str]
     ) -> None:
+        if writer.base is None:
+            raise AssertionError("an edit has a base")
         self.changes: list[Change] = []
         self.removed: set[str] = set()
+        self._reader = run.reader
         self._writer = writer
-        self._tree = tree
+        self._tree: Tree = writer.base
         self._additions = additions
         self._removals = removals
         self._paths = sorted(additions)
@@ -221,12 +221,12 @@ class _Editor:
             self._waiting, self._written = None, self._written + 1
 
     def _read(self, leaf: Leaf) -> tuple[list[Entry], list[tuple[Placed, ...]]]:
-        content = next(self._writer.reader.pages(self._tree, [leaf], maps=True))
+        content = next(self._reader.pages(self._tree, [leaf], maps=True))
         return content.entries, list(content.extents)
 
     def _touched(self, first: str, last: str, *, final: bool) -> bool:
         """Whether a change falls after `first` and up to `last` (the final page takes all that follows)."""
-        for path in (*self._removals, *self._folders):
+        for path in (*self._removals, *self._folders, *self._additions):
             if (last >= path or final) and first < path + "0":
                 return True
         at = bisect_left(self._paths, first + "\0") if first else 0

@@ -130,7 +130,7 @@ def make_lock(content: Content, found: Resolved) -> Lock:
     totals = content.totals
     noted = ""
     if content.source is not None and content.dataset_manifest is not None:
-        remotes = content.source.remotes(found.commit)
+        remotes = content.source.remotes(found.commit, overridden=False)
         noted = next((r.url for r in remotes if not is_local(r.url) or os.path.isabs(r.url)), "")
     return Lock(
         commit=found.commit,

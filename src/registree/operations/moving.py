@@ -12,6 +12,7 @@ from registree.git.repository import Edit, chain
 from registree.model.metafile import Metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.model.selectors import not_found
+from registree.operations.observing import left_out
 from registree.operations.status import status_of
 from registree.workspace import Workspace
 
@@ -64,6 +65,22 @@ def remove(
 
 
 def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None:
+    place = os.path.join(workspace.root, name)
+    waiting = workspace.outbox.in_place_paths(place)
+    if waiting:
+        raise Conflict(
+            f"{len(waiting)} files of {name} were added in place and not pushed: they are the only copy",
+            hint=f"reg push {name}, or --keep leaves the files",
+            paths=tuple(sorted(waiting)),
+        )
+    hidden = left_out(place, workspace.root)
+    if hidden:
+        raise Conflict(
+            f"{len(hidden)} files in {name} are left out by .regignore, and no store holds them: "
+            f"{', '.join(sorted(hidden)[:5])}",
+            hint="move them away, or --force deletes them; --keep leaves the files",
+            paths=tuple(sorted(hidden)),
+        )
     found = status_of(workspace, name, metafile, [])
     if found.disk != "clean":
         raise Conflict(
@@ -136,6 +153,7 @@ def move(
         if os.path.lexists(os.path.join(workspace.root, name)):
             os.makedirs(os.path.dirname(os.path.join(workspace.root, new)), exist_ok=True)
             os.rename(os.path.join(workspace.root, name), os.path.join(workspace.root, new))
+        workspace.outbox.move_in_place(os.path.join(workspace.root, name), os.path.join(workspace.root, new))
         commit = workspace.repository.edit(edits, message)
         workspace.state.rename(name, new)
     return MoveResult(name, new, commit)

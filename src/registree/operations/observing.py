@@ -13,9 +13,12 @@ from registree.model.ids import EMPTY
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.store.files import hash_file
-from registree.store.scanning import Found, scan
+from registree.store.scanning import STRANGE, Found, scan
 from registree.store.state import Stat, State, stat_row
 from registree.workspace import Workspace
+
+NO_CONTENT = b"\0" * 32
+"""The content id of what has no content to speak of: a socket, a link that leaves the dataset."""
 
 
 class Observed(NamedTuple):
@@ -30,18 +33,20 @@ def place_of(root: str, path: str) -> str:
     return f"{root}/{path}" if path else root
 
 
-def observe_tree(workspace: Workspace, name: str, now: int) -> Iterator[Observed]:
+def observe_tree(workspace: Workspace, name: str, now: int, *, lenient: bool = False) -> Iterator[Observed]:
     """Stream the entries of a dataset's work tree, sorted as in a manifest.
 
     Parameters
     ----------
     now
         Nanoseconds since the epoch.
+    lenient
+        Show what no dataset may hold as a file like no version of it, in place of refusing it.
     """
     root = os.path.join(workspace.root, name)
     known = workspace.state.stats(name)
     row = next(known, None)
-    for found in scan(root, regignore(root)):
+    for found in scan(root, regignore(root, workspace.root), lenient=lenient):
         while row is not None and row[0] < found.path:
             row = next(known, None)
         cached = row[1] if row is not None and row[0] == found.path else None
@@ -50,15 +55,19 @@ def observe_tree(workspace: Workspace, name: str, now: int) -> Iterator[Observed
         yield _observed(root, found, cached, now)
 
 
-def observed_entries(workspace: Workspace, name: str, learnt: list[tuple[str, Stat]]) -> Iterator[Entry]:
+def observed_entries(
+    workspace: Workspace, name: str, learnt: list[tuple[str, Stat]], *, lenient: bool = False
+) -> Iterator[Entry]:
     """Stream the entries of a dataset's work tree; rows for the stat cache are added to `learnt` on the way."""
-    for observed in observe_tree(workspace, name, time.time_ns()):
+    for observed in observe_tree(workspace, name, time.time_ns(), lenient=lenient):
         if observed.learnt is not None:
             learnt.append((join(name, observed.entry.path) if observed.entry.path else name, observed.learnt))
         yield observed.entry
 
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:
+    if found.target == STRANGE:
+        return Observed(Entry(found.path, found.kind, found.stat.st_size, NO_CONTENT), None)
     if found.kind == Kind.DIRECTORY:
         return Observed(Entry(found.path, found.kind, 0, b""), None)
     if found.kind == Kind.LINK:
@@ -70,9 +79,34 @@ def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observe
     return Observed(Entry(found.path, found.kind, size, content), stat_row(found.stat, content, now))
 
 
+def left_out(root: str, top: str) -> list[str]:
+    """Return the files below a folder that `.regignore` files leave out, so that no store holds them."""
+    ignored = regignore(root, top)
+    if ignored is None:
+        return []
+    found = []
+    hidden: set[str] = set()
+    for folder, folders, names in os.walk(root):
+        here = os.path.relpath(folder, root) if folder != root else ""
+        if here in hidden:
+            hidden.update(join(here, name) for name in folders)
+        else:
+            hidden.update(join(here, name) for name in folders if ignored(join(here, name), True))
+        found += [join(here, name) for name in names if here in hidden or ignored(join(here, name), False)]
+    return found
+
+
+def is_behind_link(root: str, path: str) -> bool:
+    """Tell whether a folder above a path is a link: what lies behind it is not the dataset's."""
+    parts = path.split("/")
+    return bool(path) and any(os.path.islink(place_of(root, "/".join(parts[:depth]))) for depth in range(len(parts)))
+
+
 def observe_path(state: State, root: str, name: str, path: str) -> Entry | None:
     """Return the entry that one path of a work tree is; None when there is nothing (or a folder with something)."""
     place = place_of(root, path)
+    if is_behind_link(root, path):
+        return None
     try:
         found = os.stat(place, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
@@ -84,7 +118,7 @@ def observe_path(state: State, root: str, name: str, path: str) -> Entry | None:
     if stat.S_ISDIR(mode):
         return None if os.listdir(place) else Entry(path, Kind.DIRECTORY, 0, b"")
     if not stat.S_ISREG(mode):
-        return Entry(path, Kind.FILE, found.st_size, b"\0" * 32)  # a socket or a pipe: like no version of it
+        return Entry(path, Kind.FILE, found.st_size, NO_CONTENT)  # a socket or a pipe: like no version of it
     cached = state.stat(join(name, path) if path else name)
     content = cached.content if cached is not None and cached.matches(found) else hash_file(place)
     return Entry(path, Kind.EXECUTABLE if mode & 0o100 else Kind.FILE, found.st_size, content)

@@ -17,7 +17,7 @@ from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.model.places import Extents
 from registree.operations.content import Content, Item
-from registree.operations.observing import place_of
+from registree.operations.observing import is_behind_link, place_of
 from registree.store.directory import translate_os_error
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
@@ -163,16 +163,25 @@ class Plan:
         return not (self.write or self.delete or self.conflicts)
 
 
-def plan_steps(steps: Iterable[Step], root: str, *, restore: bool, force: bool) -> Plan:
+def plan_steps(
+    steps: Iterable[Step], root: str, *, restore: bool, force: bool, only_copies: frozenset[str] = frozenset()
+) -> Plan:
     """Decide about each path, and about folders that stand where files come and the other way.
 
     With `force`, what stands in the way is replaced.
+
+    Parameters
+    ----------
+    only_copies
+        Paths that hold bytes no store holds yet (`add --in-place`): they stand in the way too.
     """
     write: list[Step] = []
     delete: list[Step] = []
     conflicts: list[str] = []
     for step in steps:
         action = decide(step.before, step.after, step.found, restore=restore)
+        if step.path in only_copies and step.found is not None and action in (Action.WRITE, Action.DELETE):
+            action = Action.CONFLICT
         if action is Action.CONFLICT:
             if not force:
                 conflicts.append(step.path)
@@ -184,14 +193,18 @@ def plan_steps(steps: Iterable[Step], root: str, *, restore: bool, force: bool) 
             delete.append(step)
     if not force:
         going = {step.path for step in delete}
+        free = []
         for step in write:
-            conflicts += _in_the_way(root, step, going)
+            blocked = _in_the_way(root, step, going)
+            conflicts += blocked
+            free += [] if blocked else [step]
+        write = free
     return Plan(tuple(write), tuple(delete), tuple(sorted(set(conflicts))))
 
 
 def _in_the_way(root: str, step: Step, going: set[str]) -> list[str]:
-    parts = step.path.split("/")
-    for depth in range(1, len(parts)):
+    parts = step.path.split("/") if step.path else []
+    for depth in range(len(parts)):
         above = "/".join(parts[:depth])
         try:
             mode = os.stat(place_of(root, above), follow_symlinks=False).st_mode
@@ -252,6 +265,8 @@ def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:
     folders = set()
     for path in paths:
         place = place_of(root, path)
+        if is_behind_link(root, path):
+            continue  # not the dataset's
         if os.path.isdir(place) and not os.path.islink(place):
             with suppress(OSError):
                 os.rmdir(place)

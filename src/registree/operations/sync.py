@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from registree.errors import Conflict, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
 from registree.model.checkout import join_three
 from registree.model.manifest import Entry
-from registree.model.metafile import ImportFile
+from registree.model.metafile import DatasetFile, ImportFile
 from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
 from registree.operations.imports import import_placement, locked_content, note_placed
@@ -91,10 +91,13 @@ def restore(
         note_placed(workspace, name, content, content.entries())
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
     learnt: list[tuple[str, Stat]] = []
-    found = observed_entries(workspace, name, learnt)
+    found = observed_entries(workspace, name, learnt, lenient=True)
     before = _placed_entries(workspace, name, content)
     steps = join_three(before, content.entries(), found)
-    plan = plan_steps((s for s in steps if s.before or s.after), root, restore=True, force=force)
+    only_copies = workspace.outbox.in_place_paths(root)
+    plan = plan_steps(
+        (s for s in steps if s.before or s.after), root, restore=True, force=force, only_copies=only_copies
+    )
     if plan.is_empty:
         workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
         return Restored(name, "in sync")
@@ -108,8 +111,9 @@ def restore(
         workspace.state.update(stats=stats_of(root, name, written), placed=[(name, content.manifest)])
     if plan.conflicts:
         raise Conflict(
-            f"{len(plan.conflicts)} files of {name} hold what no version of it has: {', '.join(plan.conflicts[:5])}",
-            hint="--force overwrites them; reg add stores them as a new version; the other files are in place",
+            f"{len(plan.conflicts)} files of {name} hold what no store has: "
+            f"{', '.join(path or name for path in plan.conflicts[:5])}",
+            hint="--force overwrites them; reg add, then reg push, stores them; the other files are in place",
             paths=plan.conflicts,
         )
     return Restored(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
@@ -118,6 +122,9 @@ def restore(
 def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:
     """The version that the work tree was made from, where it is known; else the one that is asked for."""
     placed = workspace.state.placed(name)
+    if placed is None:
+        tracked = workspace.read_metafile(name)
+        placed = tracked.manifest if isinstance(tracked, DatasetFile) else None
     if placed is None or placed == content.manifest or content.reader is None:
         return content.entries()
     try:

@@ -197,7 +197,7 @@ def _plan_update(
     """Compare two versions by the pages they do not share, and look at the work tree only where they differ."""
     root = os.path.join(workspace.root, name)
     if before is None:
-        found = (observed.entry for observed in observe_tree(workspace, name, 0))
+        found = (observed.entry for observed in observe_tree(workspace, name, 0, lenient=True))
         plan = plan_steps(join_three((), after.entries(), found), root, restore=True, force=force)
         return plan, _summary(None, after), None, []
     old_leaves, new_leaves = before.leaves(), after.leaves()

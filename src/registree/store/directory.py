@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from registree.errors import AuthError, ObjectMissing, ReadOnly, StoreError
+from registree.errors import AuthError, ObjectMissing, ReadOnly, RegError, StoreError
 from registree.store.base import Store, write_at
 
 TEMPORARY = ".tmp-"
@@ -117,7 +117,10 @@ class DirectoryStore(Store):
         target = self.path(key)
         folder = os.path.dirname(target)
         temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
-        os.makedirs(folder, exist_ok=True)
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except NotADirectoryError as error:
+            raise StoreError(f"{self.address} is not a folder, and nothing can be written to it") from error
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             yield descriptor
@@ -134,6 +137,8 @@ class DirectoryStore(Store):
     def _translated(self, key: str) -> Iterator[None]:
         try:
             yield
+        except RegError:
+            raise
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectMissing(key, self.address) from None
         except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -87,6 +87,30 @@ class Outbox(DirectoryStore):
         rows = msgspec.json.decode(content, type=list[tuple[str, int, int]])
         return [(os.path.join(self.work_tree, path), start, length) for path, start, length in rows]
 
+    def in_place_paths(self, folder: str) -> frozenset[str]:
+        """Return the files below a folder (or the file itself) whose only copy they are, relative to it."""
+        found = set()
+        for name, _ in self.keys(IN_PLACE):
+            for path, _, _ in self.sources(PACKS + name.removeprefix(IN_PLACE)) or ():
+                if path == folder or path.startswith(folder + "/"):
+                    found.add(path[len(folder) + 1 :])
+        return frozenset(found)
+
+    def move_in_place(self, folder: str, new: str) -> None:
+        """Note that files which were added in place have moved with their folder (absolute paths)."""
+        for name, _ in list(self.keys(IN_PLACE)):
+            rows = self.sources(PACKS + name.removeprefix(IN_PLACE)) or []
+            moved = [
+                (new + path[len(folder) :] if path == folder or path.startswith(folder + "/") else path, start, length)
+                for path, start, length in rows
+            ]
+            if moved != rows:
+                self._write_sources(name, moved)
+
+    def _write_sources(self, name: str, sources: list[tuple[str, int, int]]) -> None:
+        rows = [(os.path.relpath(path, self.work_tree), start, length) for path, start, length in sources]
+        self.write(name, msgspec.json.encode(rows))
+
     def pack_file(self, key: str, scratch: str) -> str:
         """Return a file with a pack's bytes, checked against its id.
 
@@ -104,9 +128,15 @@ class Outbox(DirectoryStore):
         path = self.path(key)
         if from_files is not None:
             path = scratch
-            with open(scratch, "wb") as file:
-                for block in read_sources(from_files):
-                    file.write(block)
+            try:
+                with open(scratch, "wb") as file:
+                    for block in read_sources(from_files):
+                        file.write(block)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+                raise IntegrityError(
+                    f"{error.filename} was added in place and is gone, and no store holds its bytes",
+                    hint="put it back, or run reg add again for that dataset",
+                ) from None
         expected = id_of_key(key)
         if expected is not None and hash_file(path) != expected:
             where = ", ".join(sorted({row[0] for row in from_files})) if from_files else path
@@ -153,22 +183,26 @@ class Outbox(DirectoryStore):
         """Remove what `begin` gave."""
         shutil.rmtree(f"{self.root}/{_TEMPORARY}", ignore_errors=True)
 
-    def publish(self, packs: list[OpenPack], tree: WrittenTree) -> None:
-        """Move a written dataset into place: packs, chunk lists, map, manifest, in this order."""
+    def bytes_held(self, key: str) -> int | None:
+        """Return the size of a pack whose bytes lie in the outbox itself; None for one in place."""
+        return super().size(key)
+
+    def publish(self, packs: Sequence[OpenPack], trees: Sequence[WrittenTree]) -> None:
+        """Move written datasets into place: packs, chunk lists, maps, manifests, in this order."""
         self.ensure_marker()
-        for pack in (*packs, *tree.packs):
+        for pack in (*packs, *(pack for tree in trees for pack in tree.packs)):
             assert pack.row is not None  # noqa: S101 -- closed packs are named
             if pack.sources is None:
                 self.adopt(key(PACKS, pack.row.id), pack.path)
             else:
-                rows = [(os.path.relpath(path, self.work_tree), start, length) for path, start, length in pack.sources]
-                self.write(key(IN_PLACE, pack.row.id), msgspec.json.encode(rows))
+                self._write_sources(key(IN_PLACE, pack.row.id), pack.sources)
             if pack.chunked:
                 self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks())))
         with suppress(FileNotFoundError):
             sync_directory(f"{self.root}/{PACKS}")
-        self.write(key(MAPS, tree.manifest), compress(tree.root_map))
-        self.write(key(MANIFESTS, tree.manifest), compress(tree.root_page))
+        for tree in trees:
+            self.write(key(MAPS, tree.manifest), compress(tree.root_map))
+            self.write(key(MANIFESTS, tree.manifest), compress(tree.root_page))
 
 
 def _slice(sources: list[tuple[str, int, int]], offset: int, length: int) -> list[tuple[str, int, int]]:

@@ -191,6 +191,7 @@ class Packer:
 
     def __init__(self, folder: str, known: Callable[[bytes], Extent | None], *, in_place: bool = False) -> None:
         self.closed: list[OpenPack] = []
+        self.stored = 0
         self._folder = folder
         self._index = ChunkIndex(folder, known)
         self._in_place = in_place
@@ -228,6 +229,7 @@ class Packer:
         if pack is None:
             pack = self._shared = self._new_pack()
         place = pack.append(chunk, content, source)
+        self.stored += len(content)
         self._index.note(chunk, place)
         if pack.size >= PACK_TARGET or pack.count >= PACK_CHUNK_LIMIT:
             self._close(pack)
@@ -301,6 +303,7 @@ class Packer:
             else:
                 place = pack.append(identifier, chunk.data, (path, chunk.offset))
             self._index.note(identifier, place)
+            self.stored += chunk.length
             yield place
         content = reader.finish()
         if pack.size:

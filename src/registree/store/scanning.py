@@ -24,7 +24,13 @@ class Found(NamedTuple):
     target: bytes
 
 
-def scan(root: str, ignored: Ignored | None = None, warn: Callable[[str], None] | None = None) -> Iterator[Found]:
+STRANGE = b"\0strange"
+"""Stands in `Found.target` for what no dataset may hold, when scanning is lenient."""
+
+
+def scan(
+    root: str, ignored: Ignored | None = None, warn: Callable[[str], None] | None = None, *, lenient: bool = False
+) -> Iterator[Found]:
     """Walk what a dataset's path holds, sorted as a manifest is.
 
     Parameters
@@ -35,73 +41,104 @@ def scan(root: str, ignored: Ignored | None = None, warn: Callable[[str], None] 
         What to leave out.
     warn
         Told of names that will not do on other systems.
+    lenient
+        Yield what no dataset may hold, with `STRANGE` as its target, in place of refusing it.
 
     Raises
     ------
     NotFound
         When there is nothing at `root`.
     InvalidInput
-        For a link that leaves the dataset, a broken link, a socket, a pipe, a device, or a name that cannot be kept.
+        For a link that leaves the dataset, a socket, a pipe, a device, or a name that cannot be kept.
     """
     try:
         found = os.stat(root, follow_symlinks=False)
     except FileNotFoundError:
         raise NotFound(f"there is nothing at {root}") from None
-    if stat.S_ISREG(found.st_mode):
+    if stat.S_ISDIR(found.st_mode):
+        yield from _Scan(root, ignored, warn, lenient).folder("", found)
+    elif stat.S_ISREG(found.st_mode):
         yield Found("", _file_kind(found), found, b"")
-    elif stat.S_ISDIR(found.st_mode):
-        yield from _scan_folder(root, "", found, ignored, warn)
+    elif lenient:
+        yield Found("", Kind.FILE, found, STRANGE)
     else:
         raise InvalidInput(f"{root} is {_name_of(found)}, and a dataset is a file or a directory")
 
 
-def _scan_folder(
-    root: str, folder: str, own: os.stat_result, ignored: Ignored | None, warn: Callable[[str], None] | None
-) -> Iterator[Found]:
-    with os.scandir(f"{root}/{folder}" if folder else root) as listing:
-        entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in listing]
-    if ignored is not None:
-        entries = [(k, e) for k, e in entries if not ignored(join(folder, e.name), k.endswith("/"))]
-    if not entries:
-        if folder:
-            yield Found(_checked(folder, root), Kind.DIRECTORY, own, b"")
-        return
-    entries.sort(key=lambda item: item[0])
-    if warn is not None:
-        for problem in portability_problems(folder, [e.name for _, e in entries]):
-            warn(problem)
-    for name, entry in entries:
-        path = join(folder, entry.name)
-        found = entry.stat(follow_symlinks=False)
-        mode = found.st_mode
-        if stat.S_ISREG(mode):
-            yield Found(_checked(path, root), Kind.EXECUTABLE if mode & 0o100 else Kind.FILE, found, b"")
-        elif name.endswith("/"):
-            if entry.name.lower() in (".git", ".reg"):
-                raise InvalidInput(
-                    f"{root}/{path} is another repository's own folder",
-                    hint=f"leave it out: echo {entry.name} >> {root}/.regignore",
-                )
-            yield from _scan_folder(root, path, found, ignored, warn)
-        elif stat.S_ISLNK(mode):
-            target = os.fsencode(os.readlink(f"{root}/{path}"))
-            if not link_stays_inside(_checked(path, root), target):
-                raise InvalidInput(
-                    f"{root}/{path} is a link to {os.fsdecode(target)!r}, which leaves the dataset",
-                    hint=f"copy what it points to, or leave it out: echo /{path} >> {root}/.regignore",
-                )
-            yield Found(path, Kind.LINK, found, target)
+class _Scan(NamedTuple):
+    """One walk, as `scan` was asked for it."""
+
+    root: str
+    ignored: Ignored | None
+    warn: Callable[[str], None] | None
+    lenient: bool
+
+    def folder(self, folder: str, own: os.stat_result) -> Iterator[Found]:
+        with os.scandir(f"{self.root}/{folder}" if folder else self.root) as listing:
+            entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in listing]
+        ignored = self.ignored
+        if ignored is not None:
+            entries = [(k, e) for k, e in entries if not ignored(join(folder, e.name), k.endswith("/"))]
+        if not entries:
+            if folder:
+                yield Found(folder, Kind.DIRECTORY, own, b"") if self._fits(folder) else self._strange(folder, own)
+            return
+        entries.sort(key=lambda item: item[0])
+        if self.warn is not None:
+            for problem in portability_problems(folder, [e.name for _, e in entries]):
+                self.warn(problem)
+        for name, entry in entries:
+            path = join(folder, entry.name)
+            found = entry.stat(follow_symlinks=False)
+            mode = found.st_mode
+            if name.endswith("/"):
+                if self._own_folder(entry.name, path):
+                    yield from self.folder(path, found)
+            elif not self._fits(path):
+                yield self._strange(path, found)
+            elif stat.S_ISREG(mode):
+                yield Found(path, _file_kind(found), found, b"")
+            else:
+                yield self._other(path, found)
+
+    def _other(self, path: str, found: os.stat_result) -> Found:
+        place = f"{self.root}/{path}"
+        if stat.S_ISLNK(found.st_mode):
+            target = os.fsencode(os.readlink(place))
+            if link_stays_inside(path, target):
+                return Found(path, Kind.LINK, found, target)
+            what = f"a link to {os.fsdecode(target)!r}, which leaves the dataset"
         else:
+            what = _name_of(found)
+        if self.lenient:
+            return self._strange(path, found)
+        raise InvalidInput(f"{place} is {what}", hint=f"leave it out: echo /{path} >> {self.root}/.regignore")
+
+    def _own_folder(self, name: str, path: str) -> bool:
+        if name.lower() not in (".git", ".reg"):
+            return True
+        if self.lenient:
+            return False
+        raise InvalidInput(
+            f"{self.root}/{path} is another repository's own folder",
+            hint=f"leave it out: echo {name} >> {self.root}/.regignore",
+        )
+
+    def _fits(self, path: str) -> bool:
+        try:
+            check_entry_path(path)
+        except FormatError:
+            if self.lenient:
+                return False
+            place = f"{self.root}/{path!a}"
             raise InvalidInput(
-                f"{root}/{path} is {_name_of(found)}", hint=f"leave it out: echo /{path} >> {root}/.regignore"
-            )
+                f"{place} cannot be added: its name is not UTF-8, too long, or reserved", hint="rename it"
+            ) from None
+        return True
 
-
-def _checked(path: str, root: str) -> str:
-    try:
-        return check_entry_path(path)
-    except FormatError:
-        raise InvalidInput(f"{root}/{path!a} cannot be added: its name is not UTF-8, too long, or reserved") from None
+    @staticmethod
+    def _strange(path: str, found: os.stat_result) -> Found:
+        return Found(os.fsencode(path).decode(errors="backslashreplace"), Kind.FILE, found, STRANGE)
 
 
 def _file_kind(found: os.stat_result) -> Kind:

@@ -17,6 +17,7 @@ _SCHEMA = """
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
 CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
+CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
 
@@ -91,7 +92,7 @@ class State:
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 if version != VERSION:
-                    for table in ("stat", "place", "placed"):
+                    for table in ("stat", "place", "placed", "sent"):
                         connection.execute(f"DROP TABLE IF EXISTS {table}")
                     for statement in _SCHEMA.strip().split("\n"):
                         connection.execute(statement)
@@ -128,6 +129,10 @@ class State:
         """Return the manifest that a dataset's work tree was last made from or added as."""
         return next((row[0] for row in self._query("SELECT manifest FROM placed WHERE name = ?", (name,))), None)
 
+    def was_sent(self, pack: bytes) -> bool:
+        """Tell whether a pack is known to be on the remote."""
+        return next((True for _ in self._query("SELECT 1 FROM sent WHERE pack = ?", (pack,))), False)
+
     def _query(self, statement: str, values: tuple[object, ...]) -> Iterator[Any]:
         connection = self._open(create=False)
         if connection is not None:
@@ -143,7 +148,7 @@ class State:
         stats: Iterable[tuple[str, Stat]] = (),
         forget: Iterable[str] = (),
         places: Iterable[tuple[bytes, Extent]] = (),
-        forget_packs: Iterable[bytes] = (),
+        sent: Iterable[bytes] = (),
         placed: Iterable[tuple[str, bytes]] = (),
     ) -> None:
         """Write what was learnt, in one transaction.
@@ -164,7 +169,7 @@ class State:
                 "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?)",
                 ((chunk, e.pack.id, e.pack.size, e.offset, e.length) for chunk, e in places),
             )
-            connection.executemany("DELETE FROM place WHERE pack = ?", ((pack,) for pack in forget_packs))
+            connection.executemany("INSERT OR IGNORE INTO sent VALUES (?)", ((pack,) for pack in sent))
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from registree.errors import FormatError, IntegrityError, ObjectMissing
+from registree.errors import FormatError, IntegrityError, ObjectMissing, StoreError
 from registree.model.ids import hash_bytes, id_text
 from registree.model.manifest import Entry, Page, PageRef, Totals, decode_page, totals_of
 from registree.model.places import ChildPlace, Extent, Extents, PackRow, decode_inner_map, decode_leaf_map
@@ -186,8 +187,9 @@ class TreeReader:
             return known
         where = key(PACKS, pack.id)
         for store in self.stores[:-1]:
-            if store.size(where) == pack.size:
-                return self._holder.setdefault(pack.id, store)
+            with suppress(StoreError):
+                if store.size(where) == pack.size:
+                    return self._holder.setdefault(pack.id, store)
         if not self.stores:
             raise ObjectMissing(where, "any store known here", hint="reg remote list shows the remotes")
         return self.stores[-1]  # the read itself says whether it is there: one request fewer
@@ -195,6 +197,7 @@ class TreeReader:
     def _root_blob(self, manifest: bytes) -> tuple[bytes, Store]:
         where = key(MANIFESTS, manifest)
         cached = self._cache.get(MANIFESTS, manifest) if self._cache is not None else None
+        unreachable: StoreError | None = None
         for index, store in enumerate(self.stores):
             if cached is not None and index == len(self.stores) - 1:
                 return cached, store
@@ -202,12 +205,17 @@ class TreeReader:
                 blob = store.read(where)
             except ObjectMissing:
                 continue
+            except StoreError as error:
+                unreachable = unreachable or error
+                continue
             self._check_format(store)
             if self._cache is not None and not _is_outbox(store):
                 self._cache.put(MANIFESTS, manifest, blob)
             return blob, store
         if cached is not None and self.stores:
             return cached, self.stores[-1]
+        if unreachable is not None:
+            raise unreachable
         raise ObjectMissing(
             where,
             " or ".join(store.address for store in self.stores) or "any store known here",

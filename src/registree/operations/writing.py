@@ -1,0 +1,279 @@
+"""Write the next version of a dataset into the outbox, reading only what is new."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from registree.errors import Conflict, InvalidInput, NotFound, ObjectMissing, StoreError
+from registree.git.ignore import regignore
+from registree.model.contents import ContentsCounter
+from registree.model.ids import EMPTY, ContentId, hash_bytes
+from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
+from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
+from registree.model.places import Extent, Extents
+from registree.operations.observing import place_of
+from registree.store.chunk_index import decode_chunks
+from registree.store.directory import translate_os_error
+from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
+from registree.store.packing import CHUNKED_FROM, Packer, Placed
+from registree.store.scanning import Found, scan
+from registree.store.state import Stat, stat_row
+from registree.store.tree_reader import Tree, TreeReader
+from registree.store.tree_writer import TreeWriter, WrittenTree
+from registree.workspace import Workspace
+
+_TRIES = 3
+_LEARN_AT_ONCE = 50_000
+
+
+class OutboxWriter:
+    """One run of `add` over some datasets: their new content shares packs, and all of it is published, or nothing."""
+
+    def __init__(self, workspace: Workspace, *, in_place: bool = False) -> None:
+        self.workspace = workspace
+        self.reader: TreeReader = workspace.reader()
+        self._in_place = in_place
+        self._folder = workspace.outbox.begin()
+        self._usable: dict[bytes, bool] = {}
+        self.packer = Packer(self._folder, self._known, in_place=in_place)
+        self._written: list[tuple[DatasetWriter, WrittenTree]] = []
+        self._writers: list[DatasetWriter] = []
+
+    def dataset(self, name: DatasetName, base: ContentId | None) -> DatasetWriter:
+        """Begin the next version of a dataset."""
+        folder = os.path.join(self._folder, f"dataset-{len(self._writers)}")
+        os.mkdir(folder)
+        writer = DatasetWriter(self, name, base, folder)
+        self._writers.append(writer)
+        return writer
+
+    def usable(self, extents: Extents, *, unsent: bool) -> bool:
+        """Tell whether stored bytes may be named again: not when their pack was lost.
+
+        Parameters
+        ----------
+        unsent
+            Whether they belong to what was not pushed yet, so that the outbox must hold them; else a remote does.
+        """
+        return all(self._pack_usable(extent, unsent=unsent) for extent in extents)
+
+    def _pack_usable(self, extent: Extent, *, unsent: bool) -> bool:
+        pack = extent.pack
+        known = self._usable.get(pack.id)
+        if known is None:
+            outbox = self.workspace.outbox
+            size = outbox.bytes_held(key(PACKS, pack.id)) if not self._in_place else outbox.size(key(PACKS, pack.id))
+            known = size == pack.size or not unsent or self.workspace.state.was_sent(pack.id)
+            self._usable[pack.id] = known
+        return known
+
+    def _known(self, chunk: bytes) -> Extent | None:
+        found = self.workspace.state.place(chunk)
+        return found if found is not None and self._pack_usable(found, unsent=True) else None
+
+    def finish(self) -> list[WrittenTree]:
+        """Close the packs and make the manifests; nothing is published yet."""
+        try:
+            self.packer.finish()
+            self._written = [(writer, writer.tree.finish()) for writer in self._writers]
+        except OSError as error:
+            raise translate_os_error(error, "new payload", self.workspace.outbox.root) from error
+        return [tree for _, tree in self._written]
+
+    def publish(self) -> None:
+        """Move what was written into the outbox, and note what was learnt."""
+        outbox, state = self.workspace.outbox, self.workspace.state
+        new = [tree for writer, tree in self._written if writer.is_new(tree)]
+        if new:
+            outbox.publish(self.packer.closed, new)
+        for writer, tree in self._written:
+            state.update(stats=writer.learnt, placed=[(writer.name, tree.manifest)])
+        state.update(places=self.packer.places() if new else ())
+        outbox.abandon()
+
+
+@dataclass(slots=True)
+class _Base:
+    """The version that the next one follows, and whether the outbox alone holds it."""
+
+    tree: Tree
+    unsent: bool
+
+
+class DatasetWriter:
+    """Writes the pages of one dataset's next version."""
+
+    def __init__(self, run: OutboxWriter, name: DatasetName, base: ContentId | None, folder: str) -> None:
+        self.name = name
+        self.learnt: list[tuple[str, Stat]] = []
+        self.stored = 0
+        self.contents = ContentsCounter()
+        self._run = run
+        self._workspace = run.workspace
+        self._root = os.path.join(run.workspace.root, name)
+        self._base = self._open_base(base)
+        known = {leaf.ref.page: leaf.place for leaf in self._base.tree.leaves if leaf.place} if self._base else {}
+        inner = self._base.tree.inner if self._base else {}
+        places = {**known, **inner}
+        self.tree = TreeWriter(
+            folder,
+            {page: place for page, place in places.items() if run.usable(tuple(place), unsent=self._base_is_unsent)},
+        )
+
+    @property
+    def base(self) -> Tree | None:
+        """The version this one follows."""
+        return self._base.tree if self._base is not None else None
+
+    def is_new(self, tree: WrittenTree) -> bool:
+        """Tell whether a written tree holds anything that no store has yet."""
+        return self.base is None or self.base.manifest != tree.manifest or bool(self.stored or tree.packs)
+
+    @property
+    def _base_is_unsent(self) -> bool:
+        return self._base is not None and self._base.unsent
+
+    def _open_base(self, base: ContentId | None) -> _Base | None:
+        if base is None:
+            return None
+        try:
+            tree = self._run.reader.open(base)
+        except (ObjectMissing, StoreError, NotFound) as error:
+            self._workspace.machine.warn(
+                f"the last version of {self.name} cannot be read here ({error.message}): all of it is stored again"
+            )
+            return None
+        return _Base(tree, self._workspace.outbox.size(key(MANIFESTS, base)) is not None)
+
+    def write_work_tree(self) -> None:
+        """Walk the dataset's work tree and write all its leaf pages."""
+        cutter = LeafCutter()
+        run: list[Entry] = []
+        placed: list[tuple[Placed, ...]] = []
+        empty = True
+        before = self._run.packer.stored
+        try:
+            for entry, places in self._walk():
+                self.contents.add(entry)
+                run.append(entry)
+                if entry.is_file and entry.size:
+                    placed.append(places)
+                if cutter.ends_page(entry.path):
+                    self.tree.add(seal_leaf(run), placed)
+                    run, placed, empty = [], [], False
+            if run or empty:
+                self.tree.add(seal_leaf(run), placed)
+        except OSError as error:
+            raise translate_os_error(error, os.path.basename(str(error.filename or self.name)), self._root) from error
+        self.stored = self._run.packer.stored - before
+
+    def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...]]]:
+        workspace = self._workspace
+        base = self._base_rows()
+        known = workspace.state.stats(self.name)
+        base_row = next(base, None)
+        stat_found = next(known, None)
+        for found in scan(self._root, regignore(self._root, workspace.root), workspace.machine.warn):
+            path = found.path
+            if path.endswith(METAFILE_SUFFIX):
+                inner = join(self.name, path.removesuffix(METAFILE_SUFFIX))
+                raise InvalidInput(
+                    f"{self.name} lies around the dataset {inner}", hint=f"move that out: reg move {inner} NEW-NAME"
+                )
+            while base_row is not None and base_row[0].path < path:
+                base_row = next(base, None)
+            while stat_found is not None and stat_found[0] < path:
+                stat_found = next(known, None)
+            cached = stat_found[1] if stat_found is not None and stat_found[0] == path else None
+            if not path:
+                cached = workspace.state.stat(self.name)
+            older = base_row if base_row is not None and base_row[0].path == path else None
+            yield self._entry(found, cached, older)
+
+    def _base_rows(self) -> Iterator[tuple[Entry, Extents]]:
+        if self._base is not None:
+            tree = self._base.tree
+            for content in self._run.reader.pages(tree, tree.leaves, maps=True):
+                yield from zip(content.entries, content.extents, strict=True)
+
+    def _entry(
+        self, found: Found, cached: Stat | None, older: tuple[Entry, Extents] | None
+    ) -> tuple[Entry, tuple[Placed, ...]]:
+        if found.kind == Kind.DIRECTORY:
+            return Entry(found.path, found.kind, 0, b""), ()
+        if found.kind == Kind.LINK:
+            return Entry(found.path, found.kind, len(found.target), found.target), ()
+        size = found.stat.st_size
+        if cached is not None and cached.matches(found.stat):
+            places = self._places_of(cached.content, size, older)
+            if places is not None:
+                return Entry(found.path, found.kind, size, cached.content), places
+        if older is not None and size >= CHUNKED_FROM:
+            self._learn_chunks(older[1])
+        for _ in range(_TRIES):
+            now = time.time_ns()
+            stored = self.store_file(place_of(self._root, found.path), found.stat.st_size)
+            if stored is not None:
+                content, places, after = stored
+                row = stat_row(after, content, now)
+                if row is not None:
+                    self._learn(join(self.name, found.path) if found.path else self.name, row)
+                kind = Kind.EXECUTABLE if after.st_mode & 0o100 else Kind.FILE
+                return Entry(found.path, kind, after.st_size, content), places
+            found = found._replace(stat=os.stat(place_of(self._root, found.path)))
+        raise Conflict(
+            f"{join(self.name, found.path)} keeps changing while it is read",
+            hint="run it again when nothing writes to it",
+        )
+
+    def _learn(self, path: str, row: Stat) -> None:
+        """Note what a file is; the state learns it even when the rest fails, since it stays true."""
+        self.learnt.append((path, row))
+        if len(self.learnt) >= _LEARN_AT_ONCE:
+            self._workspace.state.update(stats=self.learnt)
+            self.learnt.clear()
+
+    def _places_of(self, content: bytes, size: int, older: tuple[Entry, Extents] | None) -> tuple[Placed, ...] | None:
+        if not size:
+            return ()
+        if older is not None and older[0].content == content and older[0].is_file:
+            return older[1] if self._run.usable(older[1], unsent=self._base_is_unsent) else None
+        found = self._run.packer.find(content)
+        return (found,) if found is not None and found.length == size else None
+
+    def store_file(self, path: str, size: int) -> tuple[ContentId, tuple[Placed, ...], os.stat_result] | None:
+        """Read, hash and pack one file; None when it changed meanwhile."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            before = os.fstat(descriptor)
+            if before.st_size >= CHUNKED_FROM:
+                try:
+                    identifier, places = self._run.packer.store_large(descriptor, before.st_size, path)
+                except Conflict:
+                    return None
+            else:
+                content = os.read(descriptor, before.st_size + 1)
+                if len(content) != before.st_size:
+                    return None
+                identifier = hash_bytes(content) if content else EMPTY
+                places = self._run.packer.store_small(content, identifier, path)
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        return (identifier, places, after) if unchanged else None
+
+    def _learn_chunks(self, extents: Extents) -> None:
+        """Note which chunks the older version of a large file has, from the lists beside its packs."""
+        packs = {extent.pack.id: extent.pack for extent in extents}
+        for pack in packs.values():
+            if self._run.packer.knows_pack(pack):
+                continue
+            try:
+                blob = self._run.reader.pack_store(pack).read(key(CHUNKS, pack.id))
+            except (ObjectMissing, StoreError):
+                continue
+            self._run.packer.learn(pack, decode_chunks(decompress(blob, "a chunk list")))
