@@ -46,7 +46,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("REG_CACHE_DIR", str(place / "cache"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     (place / ".gitconfig").write_text(
-        "[user]\n\tname = Test\n\temail = test@example.org\n[init]\n\tdefaultBranch = main\n[protocol \"file\"]\n\tallow = always\n"
+        "[user]\n\tname = Test\n\temail = test@example.org\n"
+        '[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n'
     )
     return place
 

@@ -6,6 +6,7 @@ people that names the value and the place, and a hint: the exact next command. T
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -118,3 +119,16 @@ class AuthError(RegError):
     """Credentials are missing, expired or not sufficient."""
 
     kind = "auth"
+
+
+def translate_os_error(error: OSError, what: str, place: str) -> StoreError | AuthError | ReadOnly:
+    """Turn an operating system's error into one sentence about `what` in `place`."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return StoreError(
+            f"the disk of {place} is full: {what} was not written", hint="free some space and run it again"
+        )
+    if error.errno == errno.EROFS:
+        return ReadOnly(f"{place} is on a read-only disk: {what} was not written")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AuthError(f"no permission for {what} in {place}", hint=f"check who owns it: ls -ld {place}")
+    return StoreError(f"{what} in {place}: {error.strerror or error}", transient=True)

@@ -344,7 +344,7 @@ class RegistrySource:
             if file.path.endswith(METAFILE_SUFFIX)
         ]
 
-    def remotes(self, commit: str | None, noted: str = "", *, overridden: bool = True) -> list[Remote]:
+    def remotes(self, commit: str | None, noted: Remote | None = None, *, overridden: bool = True) -> list[Remote]:
         """Return where payload may be, in the order to look.
 
         This machine's override goes first, then what the default branch says now, then what the pinned commit said,
@@ -362,8 +362,8 @@ class RegistrySource:
             for named in registry_file.remotes if registry_file is not None else ():
                 remote = self._overridden(named) if overridden else named
                 found.setdefault(remote.url, remote)
-        if noted:
-            found.setdefault(noted, Remote("noted", noted))
+        if noted is not None:
+            found.setdefault(noted.url, noted)
         return list(found.values())
 
     def _overridden(self, remote: Remote) -> Remote:
@@ -378,7 +378,7 @@ class RegistrySource:
     def store(self, remote: Remote) -> Store:
         """Open one of its remotes."""
         remote = self._overridden(remote)
-        return open_store(remote.url, self._base(remote.url), remote.options)
+        return open_store(remote.url, self._base(remote.url), remote.options, offline=self.machine.offline)
 
     def _base(self, url: str) -> str:
         """A relative path starts at the registry; in a clone of a registry of this machine, at that one."""

@@ -157,8 +157,8 @@ def test_version_imports_next_to_nothing() -> None:
 def test_verbs_on_local_data_do_not_import_what_is_slow(published: Path, verb: str) -> None:
     arguments = {"status": ["status"], "add": ["add", "images/cats-dogs"], "push": ["push"]}[verb]
     code = (
-        f"import sys, os; os.chdir({str(published)!r}); from registree.cli.app import run; run({arguments!r});"
-        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})) if (json := __import__('json')) else '')"
+        f"import json, os, sys; os.chdir({str(published)!r}); from registree.cli.app import run; run({arguments!r});"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout.strip().splitlines()[-1]))

@@ -22,17 +22,7 @@ from registree.cli.common import (
     name_here,
     workspace,
 )
-from registree.cli.output import (
-    Output,
-    count_text,
-    exit_code,
-    plain,
-    report_error,
-    shown,
-    size_text,
-    summary_text,
-    warn,
-)
+from registree.cli.output import Output, count_text, fail_with_rows, plain, shown, size_text, summary_text, warn
 from registree.model.paths import printable
 from registree.model.targets import Target
 from registree.operations.get import get
@@ -158,15 +148,13 @@ def update_command(
     moved = any(row.state == "updated" for row in rows)
     following = "git commit keeps the new pins" if moved and message is None else ""
     Output("update", json, quiet).answer({"imports": plain(rows)}, lines, following=following)
-    failures = [row.error for row in rows if row.error is not None]
-    for error in failures:
-        report_error(error)
-    if failures:
-        raise typer.Exit(exit_code(failures[0]))
+    fail_with_rows([(row.name, row.error) for row in rows if row.error is not None])
 
 
 def _update_line(row: UpdatedImport) -> str:
     name = printable(row.name)
+    if row.before is None or row.after is None:
+        return f"{name}: {row.state}"
     here = row.before.tag or row.before.commit[:10]
     if row.state == "fixed":
         return f"{name}: stays at {here}, a fixed revision; reg update {name} --rev REV moves it"
@@ -197,10 +185,6 @@ def sync_command(
             lines.append(f"{printable(row.name)}: {done if row.state == 'synced' else row.state}")
             lines += [f"  {printable(path)}" for path in row.paths[:20]]
     Output("sync", json, quiet).answer({"imports": plain(rows)}, lines, following="reg sync" if check else "")
-    failures = [row.error for row in rows if row.error is not None]
-    for error in failures:
-        report_error(error)
-    if failures:
-        raise typer.Exit(exit_code(failures[0]))
+    fail_with_rows([(row.name, row.error) for row in rows if row.error is not None])
     if check and any(row.state == "differs" for row in rows):
         raise typer.Exit(1)

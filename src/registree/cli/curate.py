@@ -13,9 +13,8 @@ from registree.cli.output import (
     Output,
     change_line,
     count_text,
-    exit_code,
+    fail_with_rows,
     plain,
-    report_error,
     size_text,
     summary_text,
 )
@@ -244,11 +243,7 @@ def _answer_rows(output: Output, rows: Sequence[Restored], lines: list[str]) -> 
             done = f"{row.written} written, {row.deleted} deleted, {size_text(row.fetched)} fetched"
             lines.append(f"{printable(row.name)}: {done if row.state == 'synced' else row.state}")
     output.answer({"datasets": plain(rows)}, lines, following="reg status" if not failures else "")
-    for row in failures:
-        if row.error is not None:
-            report_error(row.error)
-    if failures and failures[0].error is not None:
-        raise typer.Exit(exit_code(failures[0].error))
+    fail_with_rows([(row.name, row.error) for row in failures if row.error is not None])
 
 
 def remove_command(

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+import typer
+
 from registree.errors import (
     AlreadyExists,
     AuthError,
@@ -47,15 +49,24 @@ def exit_code(error: RegError) -> int:
     return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 2)
 
 
-def report_error(error: RegError, *, json: bool = False) -> int:
-    """Write an error and return its exit code."""
+def report_error(error: RegError, *, json: bool = False, name: str = "") -> int:
+    """Write an error, with the name of what it is about when it does not say it, and return its exit code."""
+    about = f"{name}: " if name and name not in error.message else ""
     if json:
         fields = {"schema": "reg.error/1", "kind": error.kind, "message": error.message, "hint": error.hint}
         write_json({**fields, "paths": list(error.paths)})
-    sys.stderr.write(f"reg: {printable(error.message)}\n")
+    sys.stderr.write(f"reg: {printable(about + error.message)}\n")
     if error.hint:
         sys.stderr.write(f"hint: {printable(error.hint)}\n")
     return exit_code(error)
+
+
+def fail_with_rows(failures: Sequence[tuple[str, RegError]]) -> None:
+    """Write each failure with the name of its dataset; the first one decides the exit code."""
+    for name, error in failures:
+        report_error(error, name=name)
+    if failures:
+        raise typer.Exit(exit_code(failures[0][1]))
 
 
 def warn(text: str) -> None:

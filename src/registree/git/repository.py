@@ -23,7 +23,7 @@ from dulwich.objectspec import AmbiguousShortId, parse_commit
 from dulwich.refs import Ref
 from dulwich.repo import Repo, get_user_identity
 
-from registree.errors import Conflict, NotFound, StateError
+from registree.errors import Conflict, NotFound, StateError, translate_os_error
 from registree.model.selectors import HEADS
 
 Edit = bytes | None | Callable[[bytes | None], bytes | None]
@@ -200,6 +200,10 @@ class GitRepository:
             raise NotFound(f"{commit} is not a commit")
         return found
 
+    def tree_of(self, commit: str) -> ObjectID:
+        """Return the id of a commit's tree, for this layer alone."""
+        return ObjectID(self._commit(commit).tree)
+
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Tell whether a commit is another one or in its history."""
         if older == newer:
@@ -301,7 +305,8 @@ class GitRepository:
             if isinstance(entry, IndexEntry)
         }
 
-    def _locked_index(self) -> locked_index:
+    def locked_index(self) -> locked_index:
+        """Return the index, to be changed under Git's own lock."""
         return locked_index(self._repo.index_path(), self._repo.object_format)
 
     def edit(self, edits: Mapping[str, Edit], message: str | None) -> str | None:
@@ -314,11 +319,19 @@ class GitRepository:
         -------
         The new commit, or None when there was nothing to commit.
         """
-        self._edit_files(edits)
-        self._edit_index(edits)
+        before: dict[str, bytes | None] = {}
+        try:
+            self._edit_files(edits, before)
+            self._edit_index(edits)
+        except BaseException as error:
+            for path, content in before.items():
+                _replace_file(os.path.join(self.root, path), content)
+            if isinstance(error, OSError):
+                raise translate_os_error(error, next(iter(edits)), self.root) from error
+            raise
         return self.commit(edits, message) if message is not None else None
 
-    def _edit_files(self, edits: Mapping[str, Edit]) -> None:
+    def _edit_files(self, edits: Mapping[str, Edit], done: dict[str, bytes | None]) -> None:
         for path, edit in edits.items():
             place = os.path.join(self.root, path)
             try:
@@ -327,24 +340,17 @@ class GitRepository:
             except (FileNotFoundError, NotADirectoryError):
                 before = None
             after = edit(before) if callable(edit) else edit
-            if after is None and before is not None:
-                os.unlink(place)
-            elif after is not None and after != before:
-                os.makedirs(os.path.dirname(place), exist_ok=True)
-                temporary = f"{place}.reg-{os.getpid()}"
-                with open(temporary, "wb") as file:
-                    file.write(after)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.replace(temporary, place)
+            if after != before:
+                _replace_file(place, after)
+                done[path] = before
 
     def _edit_index(self, edits: Mapping[str, Edit]) -> None:
         def change() -> None:
-            with self._locked_index() as index:
+            with self.locked_index() as index:
                 for path, edit in edits.items():
                     self._edit_entry(index, path, edit)
 
-        _retry_locked(change, f"the index of {self.root}")
+        retry_locked(change, f"the index of {self.root}")
 
     def _edit_entry(self, index: Index, path: str, edit: Edit) -> None:
         name = path.encode()
@@ -357,7 +363,13 @@ class GitRepository:
             return
         blob = Blob.from_string(after)
         self._repo.object_store.add_object(blob)
-        index[name] = index_entry_from_stat(os.lstat(os.path.join(self.root, path)), blob.id, mode=0o100644)
+        place = os.path.join(self.root, path)
+        with open(place, "rb") as file:
+            same = file.read() == after
+        if same:
+            index[name] = index_entry_from_stat(os.lstat(place), blob.id, mode=0o100644)
+        else:  # the user has edits in it: times of zero make Git look at the file again
+            index[name] = IndexEntry(0, 0, 0, 0, 0o100644, 0, 0, 0, blob.id)
 
     def stage(self, path: str, content: bytes) -> None:
         """Put a file's content into the index, as it is in the work tree."""
@@ -483,6 +495,26 @@ class GitRepository:
         return (remote, merge) if remote and merge else None
 
 
+def _replace_file(place: str, content: bytes | None) -> None:
+    """Write a file whole or not at all; None removes it."""
+    if content is None:
+        if os.path.lexists(place):
+            os.unlink(place)
+        return
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    temporary = f"{place}.reg-{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, place)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+
+
 def _split_steps(revision: str) -> tuple[str, list[tuple[str, int]]]:
     """Split ``main~2^1`` into its base and its steps (gitrevisions(7))."""
     found = re.match(r"(.*?)((?:[~^]\d*)*)\Z", revision, re.DOTALL)
@@ -492,7 +524,14 @@ def _split_steps(revision: str) -> tuple[str, list[tuple[str, int]]]:
     return found[1], steps
 
 
-def _retry_locked(change: Callable[[], None], what: str) -> None:
+def retry_locked(change: Callable[[], None], what: str) -> None:
+    """Do something that takes one of Git's locks, and wait a while for another program that holds it.
+
+    Raises
+    ------
+    Conflict
+        When it holds it for longer.
+    """
     deadline = time.monotonic() + _LOCK_WAIT
     while True:
         try:

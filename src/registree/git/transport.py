@@ -6,25 +6,24 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple
 
 from dulwich.client import GitClient, HTTPUnauthorized, LocalGitClient, get_transport_and_path
 from dulwich.diff_tree import tree_changes
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.index import index_entry_from_stat
 from dulwich.object_store import MissingObjectFinder
-from dulwich.objects import Blob, ObjectID
+from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from registree.errors import AuthError, Conflict, NotFound, RegError, StateError, StoreError
-from registree.git.repository import GitRepository
+from registree.git.repository import GitRepository, retry_locked
 from registree.model.selectors import HEADS, TAGS
 
 _SCP = re.compile(r"(?!/)(?:[\w.-]+@)?[\w.-]+:(?!//)")
-T = TypeVar("T")
 
 
 def is_local_url(url: str) -> bool:
@@ -205,48 +204,103 @@ def fast_forward(repository: GitRepository, commit: str) -> list[str]:
             f"{repository.branch()} and its upstream have parted ({head[:10]}, {commit[:10]})",
             hint="git rebase or git merge the upstream, then run reg pull again",
         )
-    repo = repository.dulwich
-    old_tree = repository._commit(head).tree if head else None
-    changes = list(tree_changes(repo.object_store, old_tree, repository._commit(commit).tree))
-    edited = []
-    for change in changes:
-        name = (change.new.path if change.new else change.old.path) or b""  # type: ignore[union-attr]
-        place = os.path.join(repository.root, os.fsdecode(name))
-        found = _content(place)
-        old = repo[change.old.sha].as_raw_string() if change.old and change.old.sha else None
-        new = repo[change.new.sha].as_raw_string() if change.new and change.new.sha else None
-        if found not in (old, new):
-            edited.append(name.decode(errors="replace"))
+    changes = _changes(repository, head, commit)
+    edited = _local_edits(repository, changes)
     if edited:
         raise Conflict(
             f"{len(edited)} files have local changes that the pull would overwrite: {', '.join(edited[:5])}",
             hint="commit them (reg commit -m …), or put them aside: git stash",
             paths=tuple(edited),
         )
-    with repository._locked_index() as index:
+    retry_locked(lambda: _apply(repository, changes, head, commit), f"the index of {repository.root}")
+    return [change.path for change in changes]
+
+
+class _Changed(NamedTuple):
+    """A tracked file that differs between two commits: blobs (empty: not there) and the newer mode."""
+
+    path: str
+    old: str
+    new: str
+    mode: int
+
+
+def _changes(repository: GitRepository, old: str | None, new: str) -> list[_Changed]:
+    store = repository.dulwich.object_store
+    found = tree_changes(store, repository.tree_of(old) if old else None, repository.tree_of(new))
+    rows = []
+    for change in found:
+        before, after = change.old, change.new
+        name = (after.path if after and after.path else None) or (before.path if before and before.path else b"")
+        rows.append(
+            _Changed(
+                os.fsdecode(name),
+                before.sha.decode() if before and before.sha else "",
+                after.sha.decode() if after and after.sha else "",
+                after.mode or 0 if after else 0,
+            )
+        )
+    return rows
+
+
+def _local_edits(repository: GitRepository, changes: Sequence[_Changed]) -> list[str]:
+    """Return what a fast-forward would lose: files edited, staged, or standing where tracked ones come."""
+    staged = repository.staged()
+    going = {change.path for change in changes if not change.new}
+    edited = []
+    for change in changes:
+        place = os.path.join(repository.root, change.path)
+        known = [repository.blob(blob) if blob else None for blob in (change.old, change.new)]
+        if staged.get(change.path, "") not in (change.old, change.new):
+            edited.append(change.path)
+        elif os.path.isdir(place) and not os.path.islink(place):
+            inside = [
+                os.path.relpath(os.path.join(folder, name), repository.root)
+                for folder, _, names in os.walk(place)
+                for name in names
+            ]
+            edited += [path for path in inside if path not in going]
+        elif _content(place) not in known:
+            edited.append(change.path)
+    return edited
+
+
+def _apply(repository: GitRepository, changes: Sequence[_Changed], head: str | None, commit: str) -> None:
+    repo = repository.dulwich
+    with repository.locked_index() as index:
         for change in changes:
-            if change.new and change.new.sha and change.new.path and change.new.mode is not None:
-                place = os.path.join(repository.root, os.fsdecode(change.new.path))
-                blob = repo[change.new.sha]
-                assert isinstance(blob, Blob)  # noqa: S101 -- submodules are not walked into
-                _write(place, blob.as_raw_string(), change.new.mode)
-                index[change.new.path] = index_entry_from_stat(os.lstat(place), blob.id, mode=change.new.mode)
-            elif change.old and change.old.path:
-                place = os.path.join(repository.root, os.fsdecode(change.old.path))
-                if os.path.lexists(place):
-                    os.unlink(place)
-                if change.old.path in index:
-                    del index[change.old.path]
-    old_id = ObjectID(head.encode()) if head else None
-    note = b"pull: Fast-forward"
-    moved = (
-        repo.refs.set_if_equals(Ref(b"HEAD"), old_id, ObjectID(commit.encode()), message=note)
-        if old_id
-        else repo.refs.add_if_new(Ref(b"HEAD"), ObjectID(commit.encode()), message=note)
-    )
-    if not moved:
-        raise Conflict(f"{repository.branch()} moved while it was pulled", hint="run reg pull again")
-    return [os.fsdecode((c.new.path if c.new and c.new.path else c.old.path) or b"") for c in changes]  # type: ignore[union-attr]
+            if not change.new:
+                _remove_tracked(repository.root, change.path)
+                if os.fsencode(change.path) in index:
+                    del index[os.fsencode(change.path)]
+        for change in changes:
+            if change.new:
+                place = os.path.join(repository.root, change.path)
+                _write(place, repository.blob(change.new), change.mode)
+                found = index_entry_from_stat(os.lstat(place), change.new.encode(), mode=change.mode)
+                index[os.fsencode(change.path)] = found
+        note = b"pull: Fast-forward"
+        new = ObjectID(commit.encode())
+        moved = (
+            repo.refs.set_if_equals(Ref(b"HEAD"), ObjectID(head.encode()), new, message=note)
+            if head
+            else repo.refs.add_if_new(Ref(b"HEAD"), new, message=note)
+        )
+        if not moved:
+            raise Conflict(f"{repository.branch()} moved while it was pulled", hint="run reg pull again")
+
+
+def _remove_tracked(root: str, path: str) -> None:
+    place = os.path.join(root, path)
+    if os.path.lexists(place) and not (os.path.isdir(place) and not os.path.islink(place)):
+        os.unlink(place)
+    folder = os.path.dirname(place)
+    while folder != root:
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return
+        folder = os.path.dirname(folder)
 
 
 def _content(place: str) -> bytes | None:
@@ -261,6 +315,8 @@ def _content(place: str) -> bytes | None:
 
 def _write(place: str, content: bytes, mode: int) -> None:
     os.makedirs(os.path.dirname(place), exist_ok=True)
+    if os.path.isdir(place) and not os.path.islink(place):
+        os.rmdir(place)  # emptied by now
     temporary = f"{place}.reg-{os.getpid()}"
     if mode & 0o170000 == 0o120000:
         os.symlink(os.fsdecode(content), temporary)

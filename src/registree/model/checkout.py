@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple
 
-from registree.model.manifest import Entry
+from registree.model.manifest import Entry, Kind
 
 
 class Action(Enum):
@@ -35,7 +35,9 @@ def decide(before: Entry | None, after: Entry | None, found: Entry | None, *, re
     """
     if found == after:
         return Action.KEEP
-    if restore and found is None:
+    if before != after and _is_hollow(found) and (_is_hollow(before) or _is_hollow(after)):
+        return Action.DELETE if after is None else Action.WRITE  # an empty folder holds nothing to lose
+    if restore and (found is None or (found.kind == Kind.DIRECTORY and after is not None)):
         return Action.WRITE
     if before == after:
         untracked = before is None  # a file of the user's that neither version knows
@@ -43,6 +45,10 @@ def decide(before: Entry | None, after: Entry | None, found: Entry | None, *, re
     if found == before:
         return Action.DELETE if after is None else Action.WRITE
     return Action.CONFLICT
+
+
+def _is_hollow(entry: Entry | None) -> bool:
+    return entry is None or entry.kind == Kind.DIRECTORY
 
 
 class Step(NamedTuple):

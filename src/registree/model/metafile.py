@@ -66,6 +66,7 @@ class Lock:
     tag: str = ""
     version: str = ""
     remote: str = ""
+    remote_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class ImportFile:
             locked["of"] = "git"
         locked |= {"files": lock.files, "size": lock.size}
         if lock.remote:
-            locked["remote"] = lock.remote
+            locked["remote"] = {"url": lock.remote, **lock.remote_options} if lock.remote_options else lock.remote
         owned: dict[str, object] = {"reg": FORMAT, "path": self.path, "import": wanted, "locked": locked}
         return render(owned, self.text or None)
 
@@ -171,6 +172,8 @@ def _import_file(fields: Mapping[str, Any], text: str) -> ImportFile:
         raise FormatError(f"locked commit {commit!r} is not a full commit id (quote it if it is all digits)")
     manifest = parse_id(locked.get("manifest"))
     whole = locked.get("of")
+    noted = locked.get("remote", "")
+    options = dict(noted) if isinstance(noted, Mapping) else {}
     lock = Lock(
         commit=commit,
         manifest=manifest,
@@ -179,7 +182,8 @@ def _import_file(fields: Mapping[str, Any], text: str) -> ImportFile:
         dataset_manifest=None if whole == "git" else manifest if whole is None else parse_id(whole),
         tag=_text(locked, "tag", ""),
         version=_text(locked, "version", ""),
-        remote=_text(locked, "remote", ""),
+        remote=_text(options or {"url": noted}, "url"),
+        remote_options={str(name): value for name, value in options.items() if name != "url"},
     )
     return ImportFile(
         path=fields["path"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from registree.errors import NotFound, RegError
+from registree.errors import FormatError, NotFound, RegError
 from registree.git.repository import Edit
 from registree.git.transport import fast_forward, fetch_upstream
 from registree.model.metafile import DatasetFile
@@ -37,19 +37,26 @@ def checkout(
     """
     workspace.registry_file()
     with workspace.writing():
-        chosen = _choose(workspace, names, revision)
-        return tuple(
-            _checkout_one(workspace, name, file, revision, force=force, dry_run=dry_run)
-            for name, file in chosen.items()
+        broken: dict[str, FormatError] = {}
+        chosen = _choose(workspace, names, revision, broken)
+        failed = [Restored(name, "failed", error=error) for name, error in broken.items()]
+        return (
+            *failed,
+            *(
+                _checkout_one(workspace, name, file, revision, force=force, dry_run=dry_run)
+                for name, file in chosen.items()
+            ),
         )
 
 
-def _choose(workspace: Workspace, names: Sequence[str], revision: str) -> dict[str, DatasetFile]:
+def _choose(
+    workspace: Workspace, names: Sequence[str], revision: str, broken: dict[str, FormatError]
+) -> dict[str, DatasetFile]:
     wanted = [parse_dataset_name(name) for name in names]
     if not revision:
         if wanted:
             return {name: workspace.dataset(name) for name in wanted}
-        return {name: file for name, file in workspace.metafiles().items() if isinstance(file, DatasetFile)}
+        return {name: file for name, file in workspace.metafiles(broken).items() if isinstance(file, DatasetFile)}
     source = workspace.registry()
     chosen: dict[str, DatasetFile] = {}
     for name in wanted or source.dataset_names(resolve_target(source, Target(DatasetName("")), revision).commit):

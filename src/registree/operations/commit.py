@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from registree.config import REGISTRY_FILE
 from registree.errors import StateError
-from registree.git.repository import Edit
+from registree.git.ignore import gitignore_edits
+from registree.git.repository import Edit, chain
 from registree.model.paths import METAFILE_SUFFIX
 from registree.workspace import Workspace
 
@@ -20,23 +22,27 @@ class CommitResult:
 
 
 def staged_paths(workspace: Workspace) -> dict[str, str | None]:
-    """Return the tracked files of `reg` whose index differs from HEAD, with their staged blobs (None: removed).
-
-    They are metafiles, `reg.yaml`, and those `.gitignore` files that stand beside a changed metafile.
-    """
+    """Return the metafiles and `reg.yaml` whose index differs from HEAD, with their staged blobs (None: removed)."""
     repository = workspace.repository
     head = repository.head()
-    committed = {file.path: file.blob for file in repository.walk(head)} if head else {}
-    staged = repository.staged()
-    changed = {path: staged.get(path) for path in {*committed, *staged} if committed.get(path) != staged.get(path)}
-    own = {path for path in changed if path.endswith(METAFILE_SUFFIX) or path == REGISTRY_FILE}
-    folders = {path.rpartition("/")[0] for path in own}
-    own |= {
-        path
-        for path in changed
-        if path.rpartition("/")[2] == ".gitignore" and (path.rpartition("/")[0] in folders or not folders)
-    }
-    return {path: changed[path] for path in sorted(own)}
+    committed = {file.path: file.blob for file in repository.walk(head) if _is_own(file.path)} if head else {}
+    staged = {path: blob for path, blob in repository.staged().items() if _is_own(path)}
+    return {path: staged.get(path) for path in sorted({*committed, *staged}) if committed.get(path) != staged.get(path)}
+
+
+def _is_own(path: str) -> bool:
+    return path.endswith(METAFILE_SUFFIX) or path == REGISTRY_FILE
+
+
+def _edits(workspace: Workspace, paths: Mapping[str, str | None]) -> dict[str, Edit]:
+    """The commit gets what is staged of these files, and their lines of `.gitignore`, not the user's."""
+    edits: dict[str, Edit] = {}
+    for path, blob in paths.items():
+        edits[path] = workspace.repository.blob(blob) if blob is not None else None
+        if path.endswith(METAFILE_SUFFIX):
+            for ignore, edit in gitignore_edits(path.removesuffix(METAFILE_SUFFIX), ignored=blob is not None).items():
+                edits[ignore] = chain(edits[ignore], edit) if ignore in edits else edit
+    return edits
 
 
 def commit(workspace: Workspace, message: str, *, dry_run: bool = False) -> CommitResult:
@@ -49,12 +55,10 @@ def commit(workspace: Workspace, message: str, *, dry_run: bool = False) -> Comm
     """
     with workspace.writing():
         paths = staged_paths(workspace)
-        edits: dict[str, Edit] = {
-            path: workspace.repository.blob(blob) if blob is not None else None for path, blob in paths.items()
-        }
+        edits = _edits(workspace, paths)
         if dry_run:
-            return CommitResult("", tuple(paths))
+            return CommitResult("", tuple(edits))
         made = workspace.repository.commit(edits, message) if edits else None
     if made is None:
         raise StateError("there is nothing to commit", hint="reg add PATH stages data; reg status shows what changed")
-    return CommitResult(made, tuple(paths))
+    return CommitResult(made, tuple(edits))

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from registree.config import Remote, make_remote
 from registree.errors import IntegrityError, RegError
 from registree.model.ids import ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, Totals, manifest_id
-from registree.model.metafile import DatasetFile, ImportFile
+from registree.model.metafile import DatasetFile, ImportFile, Lock
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
 from registree.model.places import Extents
 from registree.model.selection import Selection
@@ -123,14 +124,19 @@ class Content:
 
 
 def content_of_dataset(
-    source: RegistrySource, manifest: ContentId, commit: str | None, selection: Selection, *, noted: str = ""
+    source: RegistrySource,
+    manifest: ContentId,
+    commit: str | None,
+    selection: Selection,
+    *,
+    noted: Remote | None = None,
 ) -> Content:
     """Return what a dataset's manifest holds, less what a selection leaves out.
 
     Parameters
     ----------
     noted
-        The address of a remote that a lock noted, to look in last.
+        The remote that a lock noted, to look in last.
     """
     reader = source.reader(source.remotes(commit, noted))
     return Content(source, reader, reader.open(manifest), selection, manifest)
@@ -190,7 +196,12 @@ def _content_of_import(
     found = original.metafile(lock.commit, metafile.dataset) if original.repository.has_commit(lock.commit) else None
     if isinstance(found, ImportFile):
         return _content_of_import(original, found, selection, (*seen, here))
-    return content_of_dataset(original, lock.dataset_manifest, lock.commit, selection, noted=lock.remote)
+    return content_of_dataset(original, lock.dataset_manifest, lock.commit, selection, noted=noted_remote(lock))
+
+
+def noted_remote(lock: Lock) -> Remote | None:
+    """Return the remote that a lock notes, checked like any other."""
+    return make_remote("noted", lock.remote, lock.remote_options, "the lock") if lock.remote else None
 
 
 def _content_in_git(source: RegistrySource, commit: str, target: Target, selection: Selection) -> Content:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from registree.config import Remote
 from registree.errors import AlreadyExists, AuthError, InvalidInput, NotFound, StoreError
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit
@@ -16,13 +17,18 @@ from registree.model.paths import METAFILE_SUFFIX, is_within, parse_dataset_name
 from registree.model.selection import Selection
 from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
-from registree.operations.content import Content, Resolved, content_at, content_of_dataset, resolve_target
+from registree.operations.content import Content, Resolved, content_at, content_of_dataset, noted_remote, resolve_target
 from registree.operations.get import output_path, require_entries
 from registree.operations.placing import Placement, place_new, stats_of
 from registree.store.base import Store
 from registree.store.opening import is_local, open_store
 from registree.store.tree_reader import TreeReader
 from registree.workspace import Machine, RegistrySource, Workspace
+
+
+def _noted_store(workspace: Workspace, lock: Lock) -> Store:
+    machine = workspace.machine
+    return open_store(lock.remote, workspace.root, lock.remote_options, offline=machine.offline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +134,10 @@ def _written_registry(registry: str, root: str, base: str) -> str:
 def make_lock(content: Content, found: Resolved) -> Lock:
     """Return the lock of content at a revision; a remote is noted when its address means the same everywhere."""
     totals = content.totals
-    noted = ""
+    noted = Remote("noted", "")
     if content.source is not None and content.dataset_manifest is not None:
         remotes = content.source.remotes(found.commit, overridden=False)
-        noted = next((r.url for r in remotes if not is_local(r.url) or os.path.isabs(r.url)), "")
+        noted = next((r for r in remotes if not is_local(r.url) or os.path.isabs(r.url)), noted)
     return Lock(
         commit=found.commit,
         manifest=content.manifest,
@@ -140,7 +146,8 @@ def make_lock(content: Content, found: Resolved) -> Lock:
         dataset_manifest=content.dataset_manifest,
         tag=found.resolution.tag,
         version=found.resolution.version,
-        remote=noted,
+        remote=noted.url,
+        remote_options=noted.options,
     )
 
 
@@ -173,12 +180,12 @@ def locked_content(workspace: Workspace, metafile: ImportFile, *, commit: str = 
         if lock.dataset_manifest is None or not lock.remote:
             error.hint = error.hint or f"{metafile.path} is locked to commit {lock.commit[:10]} of it"
             raise
-        stores: list[Store] = [open_store(lock.remote, workspace.root)]
+        stores: list[Store] = [_noted_store(workspace, lock)]
         reader = TreeReader(stores, machine.cache, machine.executor)
         return Content(None, reader, reader.open(lock.dataset_manifest), selection, lock.dataset_manifest)
     if lock.dataset_manifest is not None:
         original = source.metafile(lock.commit, metafile.dataset) if source.repository.has_commit(lock.commit) else None
         if isinstance(original, ImportFile):
             return content_at(source, lock.commit, Target(metafile.dataset, "", metafile.part), selection)
-        return content_of_dataset(source, lock.dataset_manifest, lock.commit, selection, noted=lock.remote)
+        return content_of_dataset(source, lock.dataset_manifest, lock.commit, selection, noted=noted_remote(lock))
     return content_at(source, lock.commit, Target(metafile.dataset, "", metafile.part), selection)

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from registree.errors import AlreadyExists, Conflict
+from registree.errors import AlreadyExists, Conflict, translate_os_error
 from registree.model.checkout import Action, Step, decide
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.model.places import Extents
 from registree.operations.content import Content, Item
 from registree.operations.observing import is_behind_link, place_of
-from registree.store.directory import translate_os_error
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from registree.errors import IntegrityError, ObjectMissing, ReadOnly, StateError
 from registree.git.transport import push_branch
@@ -69,14 +69,8 @@ def push(
                 f"{store.address} can only be read", hint="reg push --remote NAME, or reg remote add NAME URL"
             )
         wanted = named_manifests(workspace, names)
-        waiting = set(workspace.outbox.manifests())
-        plans: list[tuple[str, CopyPlan]] = []
-        for manifest, name in wanted.items():
-            if manifest in waiting:
-                plan = plan_copy(workspace.outbox, store, manifest, workspace.machine.executor)
-                if plan is not None:
-                    plans.append((name, plan))
-        _check_rest(workspace, store, {m: n for m, n in wanted.items() if m not in waiting})
+        others = [workspace.store(other) for other in registry_file.remotes if other.name != chosen.name]
+        plans = _plan(workspace, store, others, wanted)
         packs = {pack.id: pack for _, plan in plans for pack in (*plan.payload, *plan.pages)}
         size = sum(pack.size for pack in packs.values())
         sent = tuple(dict.fromkeys(name for name, _ in plans))
@@ -84,35 +78,30 @@ def push(
             return PushResult(store.address, sent, len(packs), size, "", (), dry_run=True)
         if plans:
             store.ensure_marker()
-        _send(workspace, store, plans, size)
+        _send(workspace, store, others, plans, size)
         if is_default:
-            _drop_confirmed(workspace, store, [m for m in wanted if m in waiting])
+            _drop_confirmed(workspace, store, wanted)
         where, refs = push_branch(workspace.repository) if upstream else ("", [])
     return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
 
 
-def _send(workspace: Workspace, store: Store, plans: Sequence[tuple[str, CopyPlan]], size: int) -> None:
-    machine = workspace.machine
-    machine.progress.begin("push", 0, size)
-    done: set[bytes] = set()
-    try:
-        for _, plan in plans:
-            left = CopyPlan(
-                plan.manifest,
-                tuple(pack for pack in plan.payload if pack.id not in done),
-                tuple(pack for pack in plan.pages if pack.id not in done),
-                plan.missing,
-            )
-            copy_manifest(workspace.outbox, store, left, machine.executor, machine.progress)
-            done |= {pack.id for pack in (*plan.payload, *plan.pages)}
-    finally:
-        machine.progress.end()
-
-
-def _check_rest(workspace: Workspace, store: Store, rest: dict[ContentId, str]) -> None:
-    """What the commits name and the outbox does not hold must be on the remote."""
-    sizes = workspace.machine.executor.map(lambda manifest: store.size(key(MANIFESTS, manifest)), rest)
-    missing = [(name, manifest) for (manifest, name), size in zip(rest.items(), sizes, strict=True) if size is None]
+def _plan(
+    workspace: Workspace, store: Store, others: Sequence[Store], wanted: Mapping[ContentId, str]
+) -> list[tuple[str, CopyPlan]]:
+    """Plan what is sent; what the commits name must be on the remote, in the outbox, or on another remote."""
+    executor = workspace.machine.executor
+    sizes = executor.map(lambda manifest: store.size(key(MANIFESTS, manifest)), wanted)
+    absent = [(name, manifest) for (manifest, name), size in zip(wanted.items(), sizes, strict=True) if size is None]
+    plans: list[tuple[str, CopyPlan]] = []
+    missing = []
+    for name, manifest in absent:
+        try:
+            plan = plan_copy((workspace.outbox, *others), store, manifest, executor)
+        except ObjectMissing:
+            missing.append((name, manifest))
+            continue
+        if plan is not None:
+            plans.append((name, plan))
     if missing:
         name, manifest = missing[0]
         raise IntegrityError(
@@ -121,22 +110,52 @@ def _check_rest(workspace: Workspace, store: Store, rest: dict[ContentId, str]) 
             hint="push from where they were added, or check them out and run reg add again",
             paths=tuple(f"{name} {id_text(manifest)}" for name, manifest in missing),
         )
+    return plans
 
 
-def _drop_confirmed(workspace: Workspace, store: Store, manifests: Sequence[ContentId]) -> None:
+def _send(
+    workspace: Workspace, store: Store, others: Sequence[Store], plans: Sequence[tuple[str, CopyPlan]], size: int
+) -> None:
+    machine = workspace.machine
+    machine.progress.begin("push", 0, size)
+    done: set[bytes] = set()
+    try:
+        for name, plan in plans:
+            left = replace(
+                plan,
+                payload=tuple(pack for pack in plan.payload if pack.id not in done),
+                pages=tuple(pack for pack in plan.pages if pack.id not in done),
+            )
+            copy_manifest(
+                (workspace.outbox, *others),
+                store,
+                left,
+                machine.executor,
+                machine.progress,
+                scratch=workspace.outbox.begin(),
+                name=name,
+            )
+            done |= {pack.id for pack in (*plan.payload, *plan.pages)}
+    finally:
+        machine.progress.end()
+        workspace.outbox.abandon()
+
+
+def _drop_confirmed(workspace: Workspace, store: Store, wanted: Mapping[ContentId, str]) -> None:
     outbox = workspace.outbox
-    for manifest in manifests:
-        if store.size(key(MANIFESTS, manifest)) is not None:
+    waiting = outbox.manifests()
+    for manifest in waiting:
+        if manifest in wanted and store.size(key(MANIFESTS, manifest)) is not None:
             try:
                 packs = seed_cache(outbox, store, manifest, workspace.machine.cache, workspace.machine.executor)
             except ObjectMissing:
                 packs = ()  # the remote had it already, and this outbox only a part
+            workspace.state.update(sent=packs)
             outbox.drop_manifest(manifest)
             for pack in packs:
                 outbox.drop_pack(pack)
     if not outbox.manifests():
-        for pack, _ in list(outbox.packs()):
-            outbox.drop_pack(pack)
+        outbox.clear()
 
 
 def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentId, str]:

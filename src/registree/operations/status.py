@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registree.errors import FormatError, InvalidInput, ObjectMissing, RegError
 from registree.model.diff import Change, diff_entries, find_renames
@@ -16,7 +16,7 @@ from registree.operations.content import Content
 from registree.operations.imports import locked_content
 from registree.operations.observing import observed_entries
 from registree.store.state import Stat
-from registree.workspace import RegistrySource, Workspace
+from registree.workspace import Machine, RegistrySource, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ def status(workspace: Workspace, *, remote: bool = False) -> Status:
     remote
         Also ask registries whether imports have something newer: the one thing that costs network.
     """
+    online = workspace.machine
+    workspace = Workspace(workspace.repository, replace(online, offline=True))
     broken: dict[str, FormatError] = {}
     metafiles = workspace.metafiles(broken)
     staged = staged_paths(workspace)
@@ -79,7 +81,7 @@ def status(workspace: Workspace, *, remote: bool = False) -> Status:
                 row.changes,
                 staged=name + METAFILE_SUFFIX in staged,
                 unpushed=isinstance(metafile, DatasetFile) and metafile.manifest in waiting,
-                newer=_newer(workspace, metafile) if remote and isinstance(metafile, ImportFile) else "",
+                newer=_newer(workspace, online, metafile) if remote and isinstance(metafile, ImportFile) else "",
                 problem=row.problem,
             )
         )
@@ -121,9 +123,8 @@ def _recorded(workspace: Workspace, metafile: Metafile) -> Content:
     return Content(workspace.registry(), reader, reader.open(metafile.manifest), Selection(), metafile.manifest)
 
 
-def _newer(workspace: Workspace, metafile: ImportFile) -> str:
-    machine = workspace.machine
-    source = RegistrySource.open(metafile.registry, machine, base=workspace.root)
+def _newer(workspace: Workspace, machine: Machine, metafile: ImportFile) -> str:
+    source = RegistrySource.open(metafile.registry, machine, base=workspace.root, overrides=machine.settings.overrides)
     refs = source.repository.refs()
     found = resolve(metafile.want, metafile.dataset, refs, source.repository.default_branch())
     commit = refs.get(found.ref) or source.repository.commit_of(found.ref)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from registree.errors import Conflict, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
+from registree.errors import Conflict, FormatError, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
 from registree.model.checkout import join_three
 from registree.model.manifest import Entry
 from registree.model.metafile import DatasetFile, ImportFile
@@ -44,12 +44,13 @@ def sync(
     -------
     A row for each import: one that fails does not stop the others.
     """
+    broken: dict[str, FormatError] = {}
     names: list[str] = [parse_dataset_name(target) for target in targets] or [
-        name for name, file in workspace.metafiles().items() if isinstance(file, ImportFile)
+        name for name, file in workspace.metafiles(broken).items() if isinstance(file, ImportFile)
     ]
-    if not names:
+    if not names and not broken:
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
-    results = []
+    results = [Restored(name, "failed", error=problem) for name, problem in broken.items()]
     for name in names:
         metafile = workspace.imported(name)
         try:

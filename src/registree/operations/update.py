@@ -45,8 +45,8 @@ class UpdatedImport:
     name: str
     state: str
     want: str
-    before: Lock
-    after: Lock
+    before: Lock | None = None
+    after: Lock | None = None
     changes: DiffSummary | None = None
     fetched: int = 0
     note: str = ""
@@ -79,7 +79,7 @@ def update(
     names: list[str] = [parse_dataset_name(target) for target in targets] or [
         name for name, file in workspace.metafiles(broken).items() if isinstance(file, ImportFile)
     ]
-    results = []
+    results = [UpdatedImport(name, "failed", "", error=problem) for name, problem in broken.items()]
     edits: dict[str, Edit] = {}
     if not names and not broken:
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
@@ -99,8 +99,6 @@ def update(
                 workspace.repository.edit({name + METAFILE_SUFFIX: edits[name + METAFILE_SUFFIX]}, None)
         if message is not None and edits:
             workspace.repository.commit(edits, message)
-    for problem in broken.values():
-        workspace.machine.warn(f"{problem.message}: left alone")
     return tuple(results)
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from registree.errors import Conflict, InvalidInput, NotFound, ObjectMissing, StoreError
+from registree.errors import Conflict, InvalidInput, NotFound, ObjectMissing, StoreError, translate_os_error
 from registree.git.ignore import regignore
 from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
@@ -16,7 +16,6 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
 from registree.model.places import Extent, Extents
 from registree.operations.observing import place_of
 from registree.store.chunk_index import decode_chunks
-from registree.store.directory import translate_os_error
 from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
 from registree.store.packing import CHUNKED_FROM, Packer, Placed
 from registree.store.scanning import Found, scan

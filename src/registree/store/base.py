@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from registree.errors import ObjectMissing
+from registree.errors import ObjectMissing, ReadOnly
 from registree.store.layout import MARKER, check_marker, marker
 
 PIECE = 16 << 20
@@ -81,6 +81,39 @@ class Store(ABC):
         except ObjectMissing:
             return
         check_marker(content, self.address)
+
+
+class OfflineStore(Store):
+    """A store that may not be asked now: only its address is known, by which the cache knows what came from it."""
+
+    writable = False
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        raise ObjectMissing(key, f"what is here of {self.address}", hint="run it without --offline")
+
+    def size(self, key: str) -> int | None:
+        """See `Store.size`."""
+        return None
+
+    def write(self, key: str, content: bytes) -> None:
+        """See `Store.write`."""
+        raise ReadOnly(f"{self.address} is not asked offline", hint="run it without --offline")
+
+    def upload(self, key: str, path: str) -> None:
+        """See `Store.upload`."""
+        self.write(key, b"")
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`."""
+        self.write(key, b"")
+
+    def keys(self, folder: str) -> Iterator[tuple[str, int]]:
+        """See `Store.keys`."""
+        return iter(())
 
 
 def write_at(descriptor: int, content: bytes | bytearray | memoryview, position: int) -> None:

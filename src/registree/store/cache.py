@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from registree.errors import translate_os_error
 from registree.model.ids import hash_bytes
-from registree.store.directory import translate_os_error
 from registree.store.files import copy_file, hash_file, try_reflink
 
 FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"

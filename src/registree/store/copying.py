@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from registree.errors import IntegrityError, ReadOnly
+from registree.errors import IntegrityError, ObjectMissing
 from registree.execute import Progress
 from registree.model.ids import id_text
 from registree.model.places import PackRow
 from registree.store.base import Store
 from registree.store.cache import Cache
+from registree.store.files import hash_file
 from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, key
 from registree.store.outbox import Outbox
 from registree.store.tree_reader import TreeReader
@@ -22,10 +23,13 @@ from registree.store.tree_reader import TreeReader
 class CopyPlan:
     """What one manifest still needs on a remote.
 
-    `payload` and `pages` are packs of the outbox that are to be sent; `missing` are packs that neither side holds.
+    `payload` and `pages` are packs that are to be sent, `lists` packs whose chunk lists may be, `missing` packs that
+    nobody holds. `holder` is the store that has the manifest and the map.
     """
 
     manifest: bytes
+    holder: Store
+    lists: tuple[PackRow, ...]
     payload: tuple[PackRow, ...]
     pages: tuple[PackRow, ...]
     missing: tuple[PackRow, ...]
@@ -36,34 +40,36 @@ class CopyPlan:
         return sum(pack.size for pack in (*self.payload, *self.pages))
 
 
-def plan_copy(outbox: Outbox, remote: Store, manifest: bytes, executor: Executor) -> CopyPlan | None:
-    """Find out what a manifest in the outbox still needs on a remote; None when it is there already.
+def plan_copy(sources: Sequence[Store], remote: Store, manifest: bytes, executor: Executor) -> CopyPlan | None:
+    """Find out what a manifest still needs on a remote; None when it is there already.
 
     A pack of pages that is on the remote came there after all that its maps name, so those need no look.
+
+    Parameters
+    ----------
+    sources
+        Where it may be read from: the outbox, then other remotes.
     """
     if remote.size(key(MANIFESTS, manifest)) is not None:
         return None
-    reader = TreeReader((outbox, remote), None, executor)
+    reader = TreeReader((*sources, remote), None, executor)
     tree = reader.open(manifest)
     pages = {pack.id: pack for place in tree.inner.values() for pack in (place.page.pack, place.map.pack)}
-    new_leaves = []
-    for leaf in tree.leaves:
-        if leaf.place is None:
-            new_leaves.append(leaf)
-        else:
-            pages |= {place.pack.id: place.pack for place in leaf.place}
-            if outbox.size(key(PACKS, leaf.place.page.pack.id)) is not None:
-                new_leaves.append(leaf)
+    pages |= {place.pack.id: place.pack for leaf in tree.leaves for place in leaf.place or ()}
+    absent_pages = _absent(remote, list(pages.values()), executor)
+    new = [leaf for leaf in tree.leaves if leaf.place is None or leaf.place.page.pack.id in absent_pages]
     payload: dict[bytes, PackRow] = {}
-    for content in reader.pages(tree, new_leaves, maps=True):
+    for content in reader.pages(tree, new, maps=True):
         payload |= {extent.pack.id: extent.pack for row in content.extents for extent in row}
-    absent = _absent(remote, [*payload.values(), *pages.values()], executor)
-    in_outbox = {pack for pack in absent if outbox.size(key(PACKS, pack)) is not None}
+    absent = absent_pages | _absent(remote, list(payload.values()), executor)
+    held = {pack.id for pack in (*payload.values(), *pages.values()) if pack.id in absent and _find(sources, pack)}
     return CopyPlan(
         manifest,
-        tuple(pack for pack in payload.values() if pack.id in in_outbox),
-        tuple(pack for pack in pages.values() if pack.id in in_outbox),
-        tuple(pack for pack in (*payload.values(), *pages.values()) if pack.id in absent - in_outbox),
+        tree.store,
+        tuple(payload.values()),
+        tuple(pack for pack in payload.values() if pack.id in held),
+        tuple(pack for pack in pages.values() if pack.id in held),
+        tuple(pack for pack in (*payload.values(), *pages.values()) if pack.id in absent - held),
     )
 
 
@@ -72,46 +78,84 @@ def _absent(remote: Store, packs: Sequence[PackRow], executor: Executor) -> set[
     return {pack.id for pack, size in zip(packs, sizes, strict=True) if size != pack.size}
 
 
-def copy_manifest(outbox: Outbox, remote: Store, plan: CopyPlan, executor: Executor, progress: Progress) -> None:
+def _find(sources: Sequence[Store], pack: PackRow) -> Store | None:
+    return next((store for store in sources if store.size(key(PACKS, pack.id)) is not None), None)
+
+
+def copy_manifest(
+    sources: Sequence[Store],
+    remote: Store,
+    plan: CopyPlan,
+    executor: Executor,
+    progress: Progress,
+    *,
+    scratch: str,
+    name: str,
+) -> None:
     """Send packs of payload, their chunk lists, packs of pages, the map and the manifest, each step after the last.
+
+    Parameters
+    ----------
+    scratch
+        A folder for packs that are gathered before they are sent.
+    name
+        The dataset's name, for errors.
 
     Raises
     ------
     IntegrityError
-        When a pack is held by nobody, or the outbox's copy of it is damaged.
-    ReadOnly
-        When the remote takes no writes.
+        When a pack is held by nobody, or the copy of it is damaged.
     """
     if plan.missing:
         names = tuple(id_text(pack.id) for pack in plan.missing)
         raise IntegrityError(
-            f"manifest {id_text(plan.manifest)} needs {len(names)} packs that are neither in the outbox "
-            f"nor in {remote.address}",
-            hint="check out that data and run reg add again, or push from where it was added",
+            f"{name}: version {id_text(plan.manifest)} needs {len(names)} packs that are neither in the outbox "
+            f"nor in {remote.address}, the first is {names[0][:15]}…",
+            hint=f"check out that version and run reg add {name} again, or push from where it was added",
             paths=names,
-        )
-    if not remote.writable:
-        raise ReadOnly(
-            f"{remote.address} can only be read", hint="reg remote add NAME URL adds one that can be written"
         )
 
     def send(pack: PackRow) -> None:
-        where = key(PACKS, pack.id)
-        scratch = f"{outbox.root}/gathered-{pack.id.hex()}"
+        path = os.path.join(scratch, f"gathered-{pack.id.hex()}")
         try:
-            remote.upload(where, outbox.pack_file(where, scratch))
+            remote.upload(key(PACKS, pack.id), _pack_file(sources, pack, path))
         finally:
-            if os.path.exists(scratch):
-                os.unlink(scratch)
+            if os.path.exists(path):
+                os.unlink(path)
         progress.advance(0, pack.size)
 
+    def send_list(pack: PackRow) -> None:
+        where = key(CHUNKS, pack.id)
+        holder = next((store for store in sources if store.size(where) is not None), None)
+        if holder is not None and remote.size(where) is None:
+            remote.write(where, holder.read(where))
+
     list(executor.map(send, plan.payload))
-    lists = [key(CHUNKS, pack.id) for pack in plan.payload if outbox.size(key(CHUNKS, pack.id)) is not None]
-    list(executor.map(lambda name: remote.write(name, outbox.read(name)), lists))
+    list(executor.map(send_list, plan.lists))
     list(executor.map(send, plan.pages))
     for folder in (MAPS, MANIFESTS):
         where = key(folder, plan.manifest)
-        remote.write(where, outbox.read(where))
+        remote.write(where, plan.holder.read(where))
+
+
+def _pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
+    """Return a file with a pack's verified bytes: the outbox's own, or gathered at `scratch`."""
+    holder = _find(sources, pack)
+    where = key(PACKS, pack.id)
+    if holder is None:
+        raise ObjectMissing(where, "any store known here")
+    if isinstance(holder, Outbox):
+        return holder.pack_file(where, scratch)
+    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        holder.copy_range(where, 0, pack.size, descriptor, 0)
+    finally:
+        os.close(descriptor)
+    if hash_file(scratch) != pack.id:
+        raise IntegrityError(
+            f"{where} in {holder.address} is damaged and was not copied", hint="reg verify --remote --deep"
+        )
+    return scratch
 
 
 def seed_cache(outbox: Outbox, remote: Store, manifest: bytes, cache: Cache, executor: Executor) -> tuple[bytes, ...]:

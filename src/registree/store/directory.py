@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from registree.errors import AuthError, ObjectMissing, ReadOnly, RegError, StoreError
+from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
 from registree.store.base import Store, write_at
 
 TEMPORARY = ".tmp-"
@@ -112,6 +113,16 @@ class DirectoryStore(Store):
                 elif not entry.name.startswith(TEMPORARY):
                     yield f"{current}/{entry.name}", entry.stat().st_size
 
+    def sweep(self, older_than: float = 0.0) -> None:
+        """Remove temporary files of writers that were killed: those not changed for some time (seconds)."""
+        limit = time.time() - older_than
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = os.path.join(folder, name)
+                with suppress(FileNotFoundError):
+                    if name.startswith(TEMPORARY) and os.stat(path).st_mtime <= limit:
+                        os.unlink(path)
+
     @contextmanager
     def _replacing(self, key: str) -> Iterator[int]:
         target = self.path(key)
@@ -143,19 +154,6 @@ class DirectoryStore(Store):
             raise ObjectMissing(key, self.address) from None
         except OSError as error:
             raise translate_os_error(error, key, self.address) from error
-
-
-def translate_os_error(error: OSError, what: str, place: str) -> StoreError | AuthError | ReadOnly:
-    """Turn an operating system's error into one sentence about `what` in `place`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreError(
-            f"the disk of {place} is full: {what} was not written", hint="free some space and run it again"
-        )
-    if error.errno == errno.EROFS:
-        return ReadOnly(f"{place} is on a read-only disk: {what} was not written")
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return AuthError(f"no permission for {what} in {place}", hint=f"check who owns it: ls -ld {place}")
-    return StoreError(f"{what} in {place}: {error.strerror or error}", transient=True)
 
 
 def sync_directory(path: str) -> None:

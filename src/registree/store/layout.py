@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from urllib.parse import urlsplit
 
 import zstandard
 
@@ -75,3 +76,11 @@ def decompress(blob: bytes, place: str) -> bytes:
         return zstandard.ZstdDecompressor().decompress(blob, max_output_size=MAX_PAGE_BYTES)
     except zstandard.ZstdError as error:
         raise FormatError(f"{place} is not whole ({error})") from None
+
+
+def redact(url: str) -> str:
+    """Return a URL without the user and password that may stand in it."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        parts = parts._replace(netloc=parts.netloc.rsplit("@", 1)[1])
+    return parts.geturl()

@@ -8,8 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from registree.errors import Conflict
-from registree.store.directory import translate_os_error
+from registree.errors import Conflict, translate_os_error
 
 _STEP = 0.05
 

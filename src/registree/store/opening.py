@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from registree.store.base import Store
+from registree.store.base import OfflineStore, Store
 from registree.store.directory import DirectoryStore
+from registree.store.layout import redact
 
 
 def is_local(url: str) -> bool:
@@ -23,7 +24,7 @@ def local_path(url: str, base: str) -> str:
     return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
-def open_store(url: str, base: str, options: Mapping[str, Any] | None = None) -> Store:
+def open_store(url: str, base: str, options: Mapping[str, Any] | None = None, *, offline: bool = False) -> Store:
     """Open the store at a URL or a path.
 
     Parameters
@@ -34,6 +35,8 @@ def open_store(url: str, base: str, options: Mapping[str, Any] | None = None) ->
         Where relative paths start: the root of the registry.
     options
         Options of the filesystem, from `reg.yaml`.
+    offline
+        Ask no network: a store that is not on this machine then holds nothing.
 
     Raises
     ------
@@ -42,6 +45,8 @@ def open_store(url: str, base: str, options: Mapping[str, Any] | None = None) ->
     """
     if is_local(url):
         return DirectoryStore(local_path(url, base))
+    if offline:
+        return OfflineStore(redact(url))
     remote = importlib.import_module("registree.store.remote")
     store: Store = remote.FsspecStore(url, options)
     return store

@@ -160,14 +160,18 @@ class Outbox(DirectoryStore):
 
     def drop_pack(self, pack: bytes) -> None:
         """Forget a pack that the remote has confirmed."""
-        self.delete(key(PACKS, pack))
-        self.delete(key(IN_PLACE, pack))
-        self.delete(key(CHUNKS, pack))
+        for folder in (CHUNKS, IN_PLACE, PACKS):
+            self.delete(key(folder, pack))
+
+    def clear(self) -> None:
+        """Forget everything: no manifest waits, so what is left was of runs that were interrupted."""
+        for folder in (MAPS, CHUNKS, IN_PLACE, PACKS):
+            shutil.rmtree(f"{self.root}/{folder}", ignore_errors=True)
 
     def drop_manifest(self, manifest: bytes) -> None:
         """Forget a manifest that the remote has confirmed."""
-        self.delete(key(MANIFESTS, manifest))
         self.delete(key(MAPS, manifest))
+        self.delete(key(MANIFESTS, manifest))
 
     def begin(self) -> str:
         """Return an empty folder for packs that are being written; what an interrupted run left there is removed.
@@ -176,6 +180,7 @@ class Outbox(DirectoryStore):
         """
         folder = f"{self.root}/{_TEMPORARY}"
         shutil.rmtree(folder, ignore_errors=True)
+        self.sweep()
         os.makedirs(folder)
         return folder
 

@@ -6,12 +6,12 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import fsspec
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, ReadOnly, RegError, StoreError
 from registree.store.base import Store
+from registree.store.layout import redact
 
 _READ_ONLY = ("http", "https", "github", "zip", "tar")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
@@ -171,11 +171,3 @@ def _translate(error: Exception, key: str, address: str) -> RegError:
         hint="run it again: it goes on where it stopped",
         transient=True,
     )
-
-
-def redact(url: str) -> str:
-    """Return a URL without the user and password that may stand in it."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        parts = parts._replace(netloc=parts.netloc.rsplit("@", 1)[1])
-    return parts.geturl()

@@ -197,10 +197,15 @@ class TreeReader:
     def _root_blob(self, manifest: bytes) -> tuple[bytes, Store]:
         where = key(MANIFESTS, manifest)
         cached = self._cache.get(MANIFESTS, manifest) if self._cache is not None else None
+        if cached is not None:
+            for store in self.stores:
+                if _is_outbox(store):
+                    if store.size(where) is not None:
+                        return store.read(where), store
+                elif self._cache is not None and self._cache.get(self.map_folder(store), manifest) is not None:
+                    return cached, store
         unreachable: StoreError | None = None
-        for index, store in enumerate(self.stores):
-            if cached is not None and index == len(self.stores) - 1:
-                return cached, store
+        for store in self.stores:
             try:
                 blob = store.read(where)
             except ObjectMissing:
