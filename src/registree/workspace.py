@@ -6,6 +6,7 @@ Also the door to other people's registries. The environment is read by whoever m
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -23,8 +24,9 @@ from registree.config import (
 )
 from registree.errors import FormatError, InvalidInput, NotFound, StateError
 from registree.execute import Progress, Silent, default_executor
+from registree.git.connection import is_local_url, strip_credentials
+from registree.git.mirror import fetch_mirror, open_mirror
 from registree.git.repository import GitRepository
-from registree.git.transport import fetch_mirror, is_local_url, open_mirror, strip_credentials
 from registree.model.metafile import DatasetFile, ImportFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
 from registree.model.selectors import not_found
@@ -132,7 +134,29 @@ class Workspace:
         except OSError as error:
             raise StateError(f"{self.root} cannot be written ({error.strerror})") from error
         with held_lock(self.local("lock"), self.root, self.machine.settings.lock_wait):
-            yield
+            note = self.local("writing")
+            self._recover(note)
+            self.note_git_folder(self.repository.control)
+            try:
+                yield
+            finally:
+                os.unlink(note)
+
+    def note_git_folder(self, folder: str) -> None:
+        """Note a Git folder that is written to now: a lock of Git's that a killed run leaves there is removed later."""
+        with open(self.local("writing"), "a", encoding="utf-8") as file:
+            file.write(f"{time.time():.3f} {folder}\n")
+
+    def _recover(self, note: str) -> None:
+        """Clean up after a run that was killed while it held the lock, which is ours now."""
+        try:
+            with open(note, encoding="utf-8") as file:
+                rows = [line.split(" ", 1) for line in file.read().split("\n") if " " in line]
+        except FileNotFoundError:
+            return
+        since = min((float(row[0]) for row in rows), default=0.0)
+        self.repository.remove_stale_locks(since, [row[1] for row in rows])
+        os.unlink(note)
 
     @property
     def is_registry(self) -> bool:
@@ -383,6 +407,9 @@ class RegistrySource:
     def _base(self, url: str) -> str:
         """A relative path starts at the registry; in a clone of a registry of this machine, at that one."""
         root = self.repository.root
+        main = self.repository.main_root
+        if is_local(url) and not os.path.isdir(local_path(url, root)) and os.path.isdir(local_path(url, main)):
+            return main  # a linked work tree: the remote lies in the main one
         if is_local(url) and not os.path.isdir(local_path(url, root)):
             origin = self.repository.remote_url("origin")
             if origin is not None and is_local_url(origin):

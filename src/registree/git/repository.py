@@ -10,26 +10,29 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, cast
 
 from dulwich.errors import NotGitRepository
 from dulwich.file import FileLocked
 from dulwich.graph import can_fast_forward
 from dulwich.index import Index, IndexEntry, index_entry_from_stat, locked_index
-from dulwich.object_store import commit_tree_changes
+from dulwich.object_store import BaseObjectStore, commit_tree_changes
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.objectspec import AmbiguousShortId, parse_commit
 from dulwich.refs import Ref
 from dulwich.repo import Repo, get_user_identity
 
 from registree.errors import Conflict, NotFound, StateError, translate_os_error
+from registree.git.objects import Objects
 from registree.model.selectors import HEADS
 
 Edit = bytes | None | Callable[[bytes | None], bytes | None]
 """What becomes of a tracked file: new content, None to remove it, or a function of its content so far."""
 
 _LOCK_WAIT = 10.0
+_SCRATCH = ".reg/tracked.tmp"
 _HEX = re.compile(r"[0-9a-f]{40}\Z")
 
 
@@ -65,7 +68,10 @@ class GitRepository:
     """A repository on this disk, with or without a work tree."""
 
     def __init__(self, repo: Repo) -> None:
+        if repo.object_format.name != "sha1":
+            raise StateError(f"{repo.path} stores objects by {repo.object_format.name}, and reg works with sha1 alone")
         self._repo = repo
+        self._objects = Objects(repo)
         self.bare = repo.bare
         self.root = os.path.realpath(repo.path)
         self.control = os.path.realpath(repo.controldir())
@@ -110,6 +116,30 @@ class GitRepository:
     def dulwich(self) -> Repo:
         """The repository as dulwich has it, for this layer alone."""
         return self._repo
+
+    @property
+    def main_root(self) -> str:
+        """The root of the main work tree, when this is a linked one; else its own."""
+        common = os.path.realpath(self._repo.commondir())
+        return self.root if common == self.control else os.path.dirname(common)
+
+    def remove_stale_locks(self, since: float, folders: Sequence[str]) -> None:
+        """Remove locks of Git's that a killed run of ours left: those made after it began and still there now.
+
+        Parameters
+        ----------
+        since
+            When that run took the repository's own lock, in seconds since the epoch.
+        folders
+            The Git folders that it wrote to.
+        """
+        for top in folders:
+            for folder, _, names in os.walk(top):
+                for name in names:
+                    path = os.path.join(folder, name)
+                    if name.endswith(".lock") and os.lstat(path).st_ctime >= since - 1:
+                        with suppress(FileNotFoundError):
+                            os.unlink(path)
 
     def close(self) -> None:
         """Let go of its files."""
@@ -161,8 +191,8 @@ class GitRepository:
         NotFound
             When there is none, or a short commit fits several.
         """
-        text, steps = _split_steps(revision)
         try:
+            text, steps = _split_steps(revision)
             commit = self._repo[self._repo.refs[Ref(text.encode())]] if text in self._all_refs() else None
             found = parse_commit(self._repo, commit if isinstance(commit, Commit | Tag) else text.encode())
             for kind, number in steps:
@@ -319,20 +349,26 @@ class GitRepository:
         -------
         The new commit, or None when there was nothing to commit.
         """
+        with self.edited_files(edits):
+            self._edit_index(edits)
+        return self.commit(edits, message) if message is not None else None
+
+    @contextmanager
+    def edited_files(self, edits: Mapping[str, Edit]) -> Iterator[None]:
+        """Change tracked files in the work tree alone; they are put back when the block fails."""
         before: dict[str, bytes | None] = {}
         try:
             self._edit_files(edits, before)
-            self._edit_index(edits)
+            yield
         except BaseException as error:
             for path, content in before.items():
-                _replace_file(os.path.join(self.root, path), content)
+                self._replace_file(path, content)
             if isinstance(error, OSError):
                 raise translate_os_error(error, next(iter(edits)), self.root) from error
             raise
-        return self.commit(edits, message) if message is not None else None
 
     def _edit_files(self, edits: Mapping[str, Edit], done: dict[str, bytes | None]) -> None:
-        for path, edit in edits.items():
+        for path, edit in sorted(edits.items(), key=lambda item: item[1] is None):  # new names before old ones go
             place = os.path.join(self.root, path)
             try:
                 with open(place, "rb") as file:
@@ -341,8 +377,27 @@ class GitRepository:
                 before = None
             after = edit(before) if callable(edit) else edit
             if after != before:
-                _replace_file(place, after)
+                self._replace_file(path, after)
                 done[path] = before
+
+    def _replace_file(self, path: str, content: bytes | None) -> None:
+        """Write a file of the work tree whole or not at all; None removes it.
+
+        The temporary file lies where `reg` keeps its own things: a killed run leaves nothing among the user's files.
+        """
+        place = os.path.join(self.root, path)
+        if content is None:
+            if os.path.lexists(place):
+                os.unlink(place)
+            return
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        temporary = os.path.join(self.root, _SCRATCH)
+        os.makedirs(os.path.dirname(temporary), exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, place)
 
     def _edit_index(self, edits: Mapping[str, Edit]) -> None:
         def change() -> None:
@@ -361,8 +416,8 @@ class GitRepository:
             if name in index:
                 del index[name]
             return
-        blob = Blob.from_string(after)
-        self._repo.object_store.add_object(blob)
+        blob = self._blob(name, after)
+        self._objects.add_object(blob)
         place = os.path.join(self.root, path)
         with open(place, "rb") as file:
             same = file.read() == after
@@ -370,6 +425,10 @@ class GitRepository:
             index[name] = index_entry_from_stat(os.lstat(place), blob.id, mode=0o100644)
         else:  # the user has edits in it: times of zero make Git look at the file again
             index[name] = IndexEntry(0, 0, 0, 0, 0o100644, 0, 0, 0, blob.id)
+
+    def _blob(self, name: bytes, content: bytes) -> Blob:
+        """Make the blob that Git would make of a file's content (line ends, filters)."""
+        return self._repo.get_blob_normalizer().checkin_normalize(Blob.from_string(content), name)
 
     def stage(self, path: str, content: bytes) -> None:
         """Put a file's content into the index, as it is in the work tree."""
@@ -390,7 +449,7 @@ class GitRepository:
             tree = self._repo[self._commit(parent).tree] if parent else Tree()
             assert isinstance(tree, Tree)  # noqa: S101 -- a commit's tree
             if not parent:
-                self._repo.object_store.add_object(tree)
+                self._objects.add_object(tree)
             changes: list[tuple[bytes, int | None, ObjectID | None]] = []
             for path, edit in edits.items():
                 before = self.read(parent, path) if parent else None
@@ -400,12 +459,13 @@ class GitRepository:
                 if after is None:
                     changes.append((path.encode(), None, None))
                 else:
-                    blob = Blob.from_string(after)
-                    self._repo.object_store.add_object(blob)
+                    blob = self._blob(path.encode(), after)
+                    self._objects.add_object(blob)
                     changes.append((path.encode(), 0o100644, blob.id))
             if not changes:
                 return None
-            new_tree = commit_tree_changes(self._repo.object_store, tree, changes)
+            store = cast(BaseObjectStore, self._objects)  # it reads and adds, which is all that is needed
+            new_tree = commit_tree_changes(store, tree, changes)
             tree_id = new_tree if isinstance(new_tree, bytes) else new_tree.id
             commit = self._new_commit(ObjectID(tree_id), parent, identity, message)
             if self._move_head(parent, commit, identity, message):
@@ -416,12 +476,13 @@ class GitRepository:
         commit = Commit()
         commit.tree = tree
         commit.parents = [ObjectID(parent.encode())] if parent else []
-        commit.author = commit.committer = identity
+        commit.committer = identity
+        commit.author = get_user_identity(self._repo.get_config_stack(), kind="AUTHOR")
         commit.commit_time = commit.author_time = int(time.time())
         commit.commit_timezone = commit.author_timezone = -time.timezone
         commit.encoding = b"UTF-8"
         commit.message = message.encode() + (b"" if message.endswith("\n") else b"\n")
-        self._repo.object_store.add_object(commit)
+        self._objects.add_object(commit)
         return commit.id
 
     def _move_head(self, parent: str | None, commit: ObjectID, identity: bytes, message: str) -> bool:
@@ -431,10 +492,13 @@ class GitRepository:
             if parent is None:
                 return self._repo.refs.add_if_new(head, commit, committer=identity, message=note)
             old = ObjectID(parent.encode())
-            return self._repo.refs.set_if_equals(head, old, commit, committer=identity, message=note)
+            moved = self._repo.refs.set_if_equals(head, old, commit, committer=identity, message=note)
         except FileLocked:
-            time.sleep(0.02)
+            time.sleep(0.05)
             return False
+        if moved and self.branch() is not None:  # dulwich notes it for the branch alone, Git for HEAD too
+            self._repo._write_reflog(head, old, commit, identity, None, None, note)
+        return moved
 
     def identity(self) -> bytes:
         """Return who commits here.
@@ -493,26 +557,6 @@ class GitRepository:
         remote = self.config(("branch", branch), "remote")
         merge = self.config(("branch", branch), "merge")
         return (remote, merge) if remote and merge else None
-
-
-def _replace_file(place: str, content: bytes | None) -> None:
-    """Write a file whole or not at all; None removes it."""
-    if content is None:
-        if os.path.lexists(place):
-            os.unlink(place)
-        return
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    temporary = f"{place}.reg-{os.getpid()}"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
 
 
 def _split_steps(revision: str) -> tuple[str, list[tuple[str, int]]]:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import msgspec
 from blake3 import blake3
 
-from registree.errors import FormatError
-from registree.model.ids import ID_LENGTH, ContentId, hash_bytes, id_text
+from registree.errors import FormatError, IntegrityError
+from registree.model.ids import EMPTY, ID_LENGTH, ContentId, hash_bytes, id_text
 from registree.model.paths import check_entry_path
 
 FORMAT = 1
@@ -135,7 +135,7 @@ def decode_page(content: bytes, expected: bytes) -> Page:
         When the bytes are not those of that id, not canonical, of a newer version, or hold what no page may hold.
     """
     if hash_bytes(content) != expected:
-        raise FormatError(f"page {id_text(expected)} has other bytes than its id says")
+        raise IntegrityError(f"page {id_text(expected)} has other bytes than its id says")
     if len(content) < 3 or content[0] != 0x93:
         raise FormatError(f"page {id_text(expected)} is not a manifest page")
     if content[1] != FORMAT:
@@ -155,7 +155,7 @@ def decode_page(content: bytes, expected: bytes) -> Page:
             _check_children(level, inner.items)
             page = Page(level, [], inner.items)
             canonical = encode_inner(level, inner.items)
-    except (msgspec.DecodeError, FormatError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, FormatError) as error:
         raise FormatError(f"page {id_text(expected)} is malformed: {error}") from None
     if canonical != content:
         raise FormatError(f"page {id_text(expected)} is not in canonical form")
@@ -169,12 +169,12 @@ def check_entry(entry: Entry) -> None:
     kind, size, content = entry.kind, entry.size, entry.content
     if not 0 <= size <= MAX_SIZE:
         raise FormatError(f"entry {entry.path!r} has size {size}")
-    if kind <= Kind.EXECUTABLE:
-        valid = len(content) == ID_LENGTH
+    if 0 <= kind <= Kind.EXECUTABLE:
+        valid = len(content) == ID_LENGTH and (size > 0 or content == EMPTY)
     elif kind == Kind.LINK:
-        valid = size == len(content) and link_stays_inside(entry.path, content)
+        valid = bool(entry.path) and size == len(content) and link_stays_inside(entry.path, content)
     else:
-        valid = kind == Kind.DIRECTORY and not size and not content
+        valid = bool(entry.path) and kind == Kind.DIRECTORY and not size and not content
     if not valid:
         raise FormatError(f"entry {entry.path!r} of kind {kind} is malformed")
 
@@ -200,11 +200,18 @@ def _check_entries(entries: list[Entry]) -> None:
     if len(entries) > PAGE_LIMIT:
         raise FormatError(f"it holds {len(entries)} entries, and {PAGE_LIMIT} is the limit")
     last = ""
+    above: list[str] = []  # the paths so far that the present one starts with, as text
     for index, entry in enumerate(entries):
         check_entry(entry)
-        if index and entry.path <= last:
-            raise FormatError(f"{entry.path!r} comes after {last!r}")
-        last = entry.path
+        path = entry.path
+        if index and path <= last:
+            raise FormatError(f"{path!r} comes after {last!r}")
+        while above and not path.startswith(above[-1]):
+            above.pop()
+        if any(path[len(prefix)] == "/" for prefix in above if prefix):
+            raise FormatError(f"{path!r} lies below another entry")
+        above.append(path)
+        last = path
     if len(entries) > 1 and not entries[0].path:
         raise FormatError("an entry without a path stands beside others")
 

@@ -136,7 +136,7 @@ def parse_metafile(text: str, place: str) -> Metafile:
     fields = load_mapping(text, place)
     version = fields.get("reg")
     if version != FORMAT or isinstance(version, bool):
-        if isinstance(version, int) and version > FORMAT:
+        if isinstance(version, int) and FORMAT < version < 1 << 31:
             raise FormatError(
                 f"{place} has metafile format {version}, and this version of reg reads format {FORMAT}",
                 hint="pip install --upgrade registree",

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from registree.errors import InvalidInput
 from registree.model.manifest import Entry
 from registree.model.paths import EntryPath, is_within
 
@@ -30,10 +31,14 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
         elif text[at] == "?":
             out, at = out + "[^/]", at + 1
         elif text[at] == "[" and (end := text.find("]", at + 2)) > 0:
-            inner = text[at + 1 : end].replace("\\", "\\\\")
+            inner = re.sub(r"([\\\[&~|])", r"\\\1", text[at + 1 : end])
             out, at = out + f"[{'^' + inner[1:] if inner[0] == '!' else inner}]", end + 1
         else:
             out, at = out + re.escape(text[at]), at + 1
+    try:
+        return re.compile(("" if anchored else "(?:.*/)?") + out + "(?:/.*)?", re.DOTALL)
+    except re.error:
+        raise InvalidInput(f"{pattern!r} is not a glob") from None
     return re.compile(("" if anchored else "(?:.*/)?") + out + "(?:/.*)?", re.DOTALL)
 
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import total_ordering
+from itertools import takewhile
 
 from registree.errors import InvalidInput
 
-_VERSION = re.compile(r"v?(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(?:-([0-9A-Za-z.-]+))?\Z")
-_PARTIAL = re.compile(r"v?(\d{1,9})(?:\.(\d{1,9}|[xX*]))?(?:\.(\d{1,9}|[xX*]))?\Z")
+_VERSION = re.compile(
+    r"v?(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})\.(0|[1-9]\d{0,8})(?:-(%s(?:\.%s)*))?\Z"
+    % ((r"(?:0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)",) * 2),
+    re.ASCII,
+)
+_PARTIAL = re.compile(r"v?(\d{1,9})(?:\.(\d{1,9}|[xX*]))?(?:\.(\d{1,9}|[xX*]))?\Z", re.ASCII)
 _COMPARATOR = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*(.+)\Z")
 
 
@@ -87,7 +92,11 @@ class VersionRange:
         return cls(text, tuple(bounds))
 
     def __contains__(self, version: Version) -> bool:
-        if not version.stable and not any(not bound.stable for _, bound in self.bounds):
+        if not version.stable and not any(
+            not bound.stable
+            and (bound.major, bound.minor, bound.patch) == (version.major, version.minor, version.patch)
+            for _, bound in self.bounds
+        ):
             return False
         return all(_holds(version, operator, bound) for operator, bound in self.bounds)
 
@@ -114,7 +123,7 @@ def _bounds(operator: str, text: str, whole: str) -> list[tuple[str, Version]]:
         low, given = Version.parse(text), 3
     else:
         assert partial is not None  # noqa: S101 -- one of the two matched
-        numbers = [int(part) for part in partial.groups() if part and part.isdigit()]
+        numbers = [int(part) for part in takewhile(lambda part: part and part.isdigit(), partial.groups())]
         given = len(numbers)
         major, minor, patch = (*numbers, 0, 0)[:3]
         low = Version(major, minor, patch)

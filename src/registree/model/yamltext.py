@@ -5,6 +5,7 @@ A rewrite keeps every byte that is not a value of ours: comments, order, the use
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -42,8 +43,9 @@ def load_mapping(text: str, place: str) -> dict[str, Any]:
     try:
         if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
             raise FormatError(f"{place} uses YAML aliases, which no metafile needs")
+        root = yaml.compose(text, Loader=_Loader)
         found = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where is not None else ""
         raise FormatError(
@@ -51,13 +53,32 @@ def load_mapping(text: str, place: str) -> dict[str, Any]:
         ) from None
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise FormatError(f"{place} does not hold a mapping of names to values")
+    names = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise FormatError(f"{place} has {twice!r} twice", hint=f"take one of them out of {place}")
     return found
+
+
+_BREAK = re.compile("[\n\r\x85\u2028\u2029]")
+
+
+class _LineDumper(_Dumper):
+    """Keeps a text with line breaks on one line, by escapes."""
+
+
+def _represent(dumper: Any, text: str) -> yaml.Node:
+    node: yaml.Node = dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if _BREAK.search(text) else None)
+    return node
+
+
+_LineDumper.add_representer(str, _represent)
 
 
 def inline(value: object) -> str:
     """Write a value in one line of YAML: ``{files: 3, size: 12}``."""
     text: str = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, width=1 << 30, allow_unicode=True
+        value, Dumper=_LineDumper, default_flow_style=True, sort_keys=False, width=1 << 30, allow_unicode=True
     )
     return text.removesuffix("\n").removesuffix("\n...").rstrip("\n")
 
@@ -119,15 +140,16 @@ def render(owned: Mapping[str, object], original: str | None, rows: frozenset[st
     if spans is None:
         return render({**before, **owned}, None, rows)
     lines = original.splitlines(keepends=True)
+    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     if lines and not lines[-1].endswith("\n"):
-        lines[-1] += "\n"
+        lines[-1] += end
     edits: list[tuple[int, int, list[str]]] = []  # first line, line after the last, what stands there now
     position = 0
     for key, value in owned.items():
         span = spans.get(key)
         if span is None:
             if value is not None:
-                edits.append((position, position, [line + "\n" for line in _block(key, value, key in rows)]))
+                edits.append((position, position, [line + end for line in _block(key, value, key in rows)]))
             continue
         position = span.last + 1
         if value is None:
@@ -137,7 +159,7 @@ def render(owned: Mapping[str, object], original: str | None, rows: frozenset[st
             if len(new) == 1 and span.start >= 0:
                 line = lines[span.first]
                 new = [line[: span.start] + inline(value) + line[span.end :].rstrip("\r\n")]
-            edits.append((span.first, position, [line + "\n" for line in new]))
+            edits.append((span.first, position, [line + end for line in new]))
     for first, after, new in reversed(edits):
         lines[first:after] = new
     return "".join(lines)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from registree.errors import FormatError, NotFound, RegError
+from registree.git.fast_forward import fast_forward
 from registree.git.repository import Edit
-from registree.git.transport import fast_forward, fetch_upstream
+from registree.git.upstream import fetch_upstream
 from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, parse_dataset_name
 from registree.model.selection import Selection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -88,6 +88,12 @@ class Content:
         for entry in self.entries():
             entries, files, size = entries + 1, files + (entry.kind != Kind.DIRECTORY), size + entry.size
         return Totals(entries, files, size)
+
+    def refreshed(self) -> Content | None:
+        """Return it with its places read from the stores themselves; None when they are already."""
+        if self.reader is None or self.tree is None or self.tree.fresh:
+            return None
+        return replace(self, tree=self.reader.open(self.tree.manifest, fresh=True))
 
     def leaves(self) -> list[Leaf]:
         """Return the leaf pages that may hold something wanted."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from registree.config import Remote
 from registree.errors import AlreadyExists, AuthError, InvalidInput, NotFound, StoreError
+from registree.git.connection import is_local_url, strip_credentials
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit
-from registree.git.transport import is_local_url, strip_credentials
 from registree.model.manifest import Entry
 from registree.model.metafile import ImportFile, Lock
 from registree.model.paths import METAFILE_SUFFIX, is_within, parse_dataset_name

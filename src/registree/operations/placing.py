@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from registree.errors import AlreadyExists, Conflict, translate_os_error
+from registree.errors import AlreadyExists, Conflict, ObjectMissing, translate_os_error
 from registree.model.checkout import Action, Step, decide
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
@@ -106,6 +106,18 @@ def place_new(
     AlreadyExists
         When something is there and may not be replaced.
     """
+    try:
+        return _place_new(machine, content, target, placement, replace=replace, verb=verb)
+    except ObjectMissing:  # the map may have been rewritten since it was cached
+        again = content.refreshed()
+        if again is None:
+            raise
+        return _place_new(machine, again, target, placement, replace=replace, verb=verb)
+
+
+def _place_new(
+    machine: Machine, content: Content, target: str, placement: Placement, *, replace: bool, verb: str
+) -> Applied:
     if os.path.lexists(target) and not replace:
         raise AlreadyExists(f"{target} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
     _make_parent(target)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from registree.errors import IntegrityError, ObjectMissing, ReadOnly, StateError
-from registree.git.transport import push_branch
+from registree.git.upstream import push_branch
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
@@ -81,7 +81,7 @@ def push(
         _send(workspace, store, others, plans, size)
         if is_default:
             _drop_confirmed(workspace, store, wanted)
-        where, refs = push_branch(workspace.repository) if upstream else ("", [])
+        where, refs = push_branch(workspace.repository, workspace.note_git_folder) if upstream else ("", [])
     return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
 
 

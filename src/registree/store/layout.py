@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import zstandard
 
-from registree.errors import FormatError
+from registree.errors import FormatError, IntegrityError
 from registree.model.manifest import MAX_PAGE_BYTES
 
 MARKER = "reg-store.json"
@@ -75,7 +75,7 @@ def decompress(blob: bytes, place: str) -> bytes:
             raise FormatError(f"{place} says it holds {size} bytes, and {MAX_PAGE_BYTES} is the limit")
         return zstandard.ZstdDecompressor().decompress(blob, max_output_size=MAX_PAGE_BYTES)
     except zstandard.ZstdError as error:
-        raise FormatError(f"{place} is not whole ({error})") from None
+        raise IntegrityError(f"{place} is not whole ({error})") from None
 
 
 def redact(url: str) -> str:

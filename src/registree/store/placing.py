@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 
+from registree.errors import FormatError
 from registree.execute import Progress
 from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents
@@ -77,6 +78,7 @@ class Placer:
         writable = 0o444 if link is LinkKind.HARDLINK else 0o666
         self._modes = (writable & ~mask, (writable | 0o111) & ~mask)
         self._folders: set[str] = set()
+        self._links: set[str] = set()
         self._window: list[Wanted] = []
         self._window_bytes = 0
         self.placed_bytes = 0
@@ -91,6 +93,7 @@ class Placer:
         if entry.kind == Kind.LINK:
             check_entry(entry)  # a part of a dataset may leave out what a link in it points to
             os.symlink(entry.target, path)
+            self._links.add(path)
             self._progress.advance(1, entry.size)
             return
         if not entry.size:
@@ -130,6 +133,11 @@ class Placer:
 
     def _make_folder(self, folder: str) -> None:
         if folder not in self._folders:
+            above = folder
+            while len(above) > 1 and above not in self._folders:
+                if above in self._links:
+                    raise FormatError(f"an entry of the dataset lies below its link {os.path.basename(above)!r}")
+                above = os.path.dirname(above)
             os.makedirs(folder, exist_ok=True)
             self._folders.add(folder)
 

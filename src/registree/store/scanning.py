@@ -84,14 +84,15 @@ class _Scan(NamedTuple):
                 yield Found(folder, Kind.DIRECTORY, own, b"") if self._fits(folder) else self._strange(folder, own)
             return
         entries.sort(key=lambda item: item[0])
+        self._sort_empty_folders(folder, entries)
         if self.warn is not None:
             for problem in portability_problems(folder, [e.name for _, e in entries]):
                 self.warn(problem)
-        for name, entry in entries:
+        for _, entry in entries:
             path = join(folder, entry.name)
             found = entry.stat(follow_symlinks=False)
             mode = found.st_mode
-            if name.endswith("/"):
+            if stat.S_ISDIR(mode):
                 if self._own_folder(entry.name, path):
                     yield from self.folder(path, found)
             elif not self._fits(path):
@@ -100,6 +101,25 @@ class _Scan(NamedTuple):
                 yield Found(path, _file_kind(found), found, b"")
             else:
                 yield self._other(path, found)
+
+    def _sort_empty_folders(self, folder: str, entries: list[tuple[str, os.DirEntry[str]]]) -> None:
+        """An empty folder is an entry of its own and sorts by its name without the slash."""
+        doubtful = [
+            i for i in range(1, len(entries)) if entries[i][0].endswith("/") and entries[i - 1][0] > entries[i][1].name
+        ]
+        for i in doubtful:
+            name = entries[i][1].name
+            if self._is_empty(join(folder, name)):
+                entries[i] = name, entries[i][1]
+        if doubtful:
+            entries.sort(key=lambda item: item[0])
+
+    def _is_empty(self, folder: str) -> bool:
+        ignored = self.ignored
+        with os.scandir(f"{self.root}/{folder}") as listing:
+            return all(
+                ignored is not None and ignored(join(folder, e.name), e.is_dir(follow_symlinks=False)) for e in listing
+            )
 
     def _other(self, path: str, found: os.stat_result) -> Found:
         place = f"{self.root}/{path}"

@@ -1,0 +1,75 @@
+"""Mirrors of registries in the cache: fetched whole once, and incrementally after that."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+
+from dulwich.objects import ObjectID
+from dulwich.refs import Ref
+from dulwich.repo import Repo
+
+from registree.errors import NotFound
+from registree.git.connection import client_for, strip_credentials, translated
+from registree.git.repository import GitRepository
+
+
+def open_mirror(url: str, folder: str) -> GitRepository:
+    """Open the mirror of a registry, as it was last fetched.
+
+    Raises
+    ------
+    NotFound
+        When it was never fetched.
+    """
+    if not os.path.isdir(folder):
+        raise NotFound(
+            f"{strip_credentials(url)} was never fetched to this machine", hint="run it once without --offline"
+        )
+    return GitRepository.open(folder)
+
+
+def fetch_mirror(url: str, folder: str) -> GitRepository:
+    """Bring the mirror of a registry up to date: all its branches and tags; made when there is none.
+
+    The caller holds the mirror's lock. Credentials in the URL are used and not written.
+    """
+    if not os.path.isdir(folder):
+        temporary = f"{folder}.{secrets.token_hex(6)}"
+        os.makedirs(temporary)
+        try:
+            Repo.init_bare(temporary).close()
+            _fetch_all(url, GitRepository.open(temporary))
+            os.rename(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        return GitRepository.open(folder)
+    mirror = GitRepository.open(folder)
+    _fetch_all(url, mirror)
+    return mirror
+
+
+def _fetch_all(url: str, mirror: GitRepository) -> None:
+    repo = mirror.dulwich
+
+    def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
+        chosen = {
+            sha for name, sha in refs.items() if name == b"HEAD" or name.startswith((b"refs/heads/", b"refs/tags/"))
+        }
+        return [sha for sha in chosen if sha is not None and sha not in repo.object_store]
+
+    with translated(url):
+        client, path = client_for(mirror, url, "pull")
+        result = client.fetch(path, repo, determine_wants=wants)
+    for name, sha in result.refs.items():
+        if sha is not None and name.startswith((b"refs/heads/", b"refs/tags/")) and not name.endswith(b"^{}"):
+            repo.refs[name] = sha
+    for name in repo.refs.allkeys():
+        if name.startswith((b"refs/heads/", b"refs/tags/")) and name not in result.refs:
+            repo.refs.remove_if_equals(name, None)
+    head = (result.symrefs or {}).get(Ref(b"HEAD"))
+    if head is not None:
+        repo.refs.set_symbolic_ref(Ref(b"HEAD"), head)
