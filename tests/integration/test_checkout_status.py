@@ -235,7 +235,7 @@ def test_checkout_keeps_edited_files_and_restores_the_others(hub: Path, reg: Reg
     os.unlink(hub / "cats/b")
     ran = reg(hub, "checkout", code=7)
     assert "cats" in ran.err
-    assert "a" in ran.err.split("version of it has:")[1]
+    assert "a" in ran.err.split("what no store has:")[1]
     assert "--force" in ran.err
     assert tree(hub / "cats") == {"a": b"mine", "b": b"b", "c": b"c"}
     assert reg(hub, "checkout", code=7)  # and again: it is still no version's

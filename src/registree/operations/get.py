@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from registree.errors import NotFound
+from registree.model.paths import METAFILE_SUFFIX
 from registree.model.selection import Selection
 from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
@@ -84,4 +85,5 @@ def output_path(base: str, out: str | None, target: Target, source: RegistrySour
     if out is None:
         return os.path.join(base, name)
     place = os.path.normpath(os.path.join(base, out))
-    return os.path.join(place, name) if os.path.isdir(place) else place
+    is_dataset = os.path.exists(place + METAFILE_SUFFIX)  # then it is the target itself, not a folder around it
+    return os.path.join(place, name) if os.path.isdir(place) and not is_dataset else place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registree.config import Remote
 from registree.errors import AlreadyExists, AuthError, InvalidInput, NotFound, StoreError
@@ -19,7 +19,7 @@ from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, Resolved, content_at, content_of_dataset, noted_remote, resolve_target
 from registree.operations.get import output_path, require_entries
-from registree.operations.placing import Placement, place_new, stats_of
+from registree.operations.placing import Placement, place_new, remove_stale_staging, stats_of
 from registree.store.base import Store
 from registree.store.opening import is_local, open_store
 from registree.store.tree_reader import TreeReader
@@ -77,32 +77,56 @@ def import_dataset(
     require_entries(content, target)
     place = output_path(base, out, target, source)
     name = parse_dataset_name(workspace.relative(place))
-    _check_import_target(workspace, name, place, force)
+    metafile = ImportFile(
+        path=name.rsplit("/", 1)[-1],
+        registry=_written_registry(registry, workspace.root, base),
+        dataset=target.name,
+        want=target.selector or "HEAD",
+        lock=make_lock(content, found),
+        part=content.selection.part,
+        include=tuple(include),
+        exclude=tuple(exclude),
+    )
     with workspace.writing():
-        if os.path.lexists(place) and not force:
-            raise AlreadyExists(f"{place} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
-        fetched, made = 0, None
-        if download and not dry_run:
-            applied = place_new(machine, content, place, import_placement(machine), replace=force, verb="import")
-            fetched = applied.fetched_bytes
-        metafile = ImportFile(
-            path=name.rsplit("/", 1)[-1],
-            registry=_written_registry(registry, workspace.root, base),
-            dataset=target.name,
-            want=target.selector or "HEAD",
-            lock=make_lock(content, found),
-            part=content.selection.part,
-            include=tuple(include),
-            exclude=tuple(exclude),
-        )
+        unfinished = _is_unfinished(workspace, name, metafile, message)
+        _check_import_target(workspace, name, place, force=force or unfinished)
+        if dry_run:
+            return ImportResult(name, metafile, found.resolution.kind, found.resolution.note, 0, download, None)
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
         edits |= gitignore_edits(name, ignored=True)
-        if not dry_run:
-            made = workspace.repository.edit(edits, message)
-        if download and not dry_run:
+        fetched = 0
+        if download and not (unfinished and os.path.lexists(place)):
+            applied = place_new(
+                machine,
+                content,
+                place,
+                import_placement(machine),
+                replace=force,
+                verb="import",
+                announced=workspace.repository.edited_files(edits),
+            )
+            fetched = applied.fetched_bytes
+        remove_stale_staging(place)
+        made = workspace.repository.edit(edits, message)
+        if download:
             note_placed(workspace, name, content, content.entries())
-    kind, note = found.resolution.kind, found.resolution.note
-    return ImportResult(name, metafile, kind, note, fetched, download, made)
+    return ImportResult(name, metafile, found.resolution.kind, found.resolution.note, fetched, download, made)
+
+
+def _is_unfinished(workspace: Workspace, name: str, wanted: ImportFile, message: str | None) -> bool:
+    """Tell whether the same import was begun before and did not end: its metafile is there, and something is not."""
+    there = workspace.read_metafile(name)
+    if not isinstance(there, ImportFile) or replace(there, text="") != wanted:
+        return False
+    path = name + METAFILE_SUFFIX
+    content = wanted.render().encode()
+    repository = workspace.repository
+    blob = repository.staged().get(path)
+    head = repository.head()
+    staged = blob is not None and repository.blob(blob) == content
+    committed = head is not None and repository.read(head, path) == content
+    present = os.path.lexists(os.path.join(workspace.root, name))
+    return not (present and staged and (committed or message is None))
 
 
 def import_placement(machine: Machine) -> Placement:
@@ -110,12 +134,14 @@ def import_placement(machine: Machine) -> Placement:
     return Placement(machine.links, keep=True)
 
 
-def _check_import_target(workspace: Workspace, name: str, place: str, force: bool) -> None:
+def _check_import_target(workspace: Workspace, name: str, place: str, *, force: bool) -> None:
     if os.path.exists(workspace.metafile_path(name)) and not force:
         raise AlreadyExists(
             f"{name} is tracked already by {name}{METAFILE_SUFFIX}",
             hint=f"reg update {name}, or --force to import anew",
         )
+    if os.path.lexists(place) and not force:
+        raise AlreadyExists(f"{place} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
     tracked = workspace.repository.tracked(name)
     if tracked:
         raise InvalidInput(f"{name} is tracked by Git", hint=f"git rm -r --cached {name}, or -o PATH puts it elsewhere")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from registree.errors import AlreadyExists, Conflict, InvalidInput
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, chain
-from registree.model.metafile import Metafile
+from registree.model.metafile import Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.model.selectors import not_found
 from registree.operations.observing import left_out
@@ -50,17 +50,17 @@ def remove(
         When files have changes that no store holds.
     """
     with workspace.writing():
-        metafile = _metafile(workspace, name)
+        metafile = _metafile(workspace, name, committed=message is not None)
         place = os.path.join(workspace.root, name)
         delete = os.path.lexists(place) and not keep
         if delete and not force:
             _require_stored(workspace, name, metafile)
         if dry_run:
             return RemoveResult(name, delete, None)
-        edits: dict[str, Edit] = {name + METAFILE_SUFFIX: None, **gitignore_edits(name, ignored=False)}
-        commit = workspace.repository.edit(edits, message)
         if delete:
             _delete(place)
+        edits: dict[str, Edit] = {name + METAFILE_SUFFIX: None, **gitignore_edits(name, ignored=False)}
+        commit = workspace.repository.edit(edits, message)
     return RemoveResult(name, delete, commit)
 
 
@@ -82,13 +82,14 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
             paths=tuple(sorted(hidden)),
         )
     found = status_of(workspace, name, metafile, [])
-    if found.disk != "clean":
+    unknown = [change for change in found.changes if change.after is not None]
+    if unknown or found.problem or found.disk == "unknown":
         raise Conflict(
             f"{name} has changes that no store holds"
             if found.changes
             else f"{name} cannot be compared: {found.problem}",
             hint=f"reg add {name} stores them; reg remove --force {name} deletes them; --keep leaves the files",
-            paths=tuple(change.path for change in found.changes),
+            paths=tuple(change.path for change in unknown),
         )
 
 
@@ -99,8 +100,15 @@ def _delete(place: str) -> None:
         os.unlink(place)
 
 
-def _metafile(workspace: Workspace, name: str) -> Metafile:
+def _metafile(workspace: Workspace, name: str, *, committed: bool = True) -> Metafile:
+    """Read a metafile; one that a killed run took from the work tree alone is found in the index or in HEAD."""
     found = workspace.read_metafile(name)
+    if found is None:
+        path = name + METAFILE_SUFFIX
+        repository = workspace.repository
+        blob, head = repository.staged().get(path), repository.head()
+        content = repository.blob(blob) if blob else repository.read(head, path) if head and committed else None
+        found = parse_metafile(content.decode(), path) if content is not None else None
     if found is None:
         raise not_found("dataset", name, workspace.root, workspace.metafile_names())
     return found
@@ -131,29 +139,52 @@ def move(
         When something is there.
     """
     with workspace.writing():
-        metafile = _metafile(workspace, name)
-        inside = target.endswith("/") or (
-            os.path.isdir(os.path.join(workspace.root, target)) and not os.path.exists(workspace.metafile_path(target))
-        )
-        last = name.rsplit("/", 1)[-1]
-        new = parse_dataset_name(f"{target.rstrip('/')}/{last}" if inside else target)
-        for other in workspace.metafile_names():
-            if other != name and (is_within(new, other) or is_within(other, new)):
-                raise AlreadyExists(f"{new} would overlap the dataset {other}", hint="choose another name")
-        if is_within(new, name):
-            raise InvalidInput(f"{new} lies inside {name} itself")
-        if os.path.lexists(os.path.join(workspace.root, new)):
-            raise AlreadyExists(f"{new} exists already", hint="choose another name")
+        metafile = _metafile(workspace, name, committed=message is not None)
+        new = _begun_move(workspace, name, metafile, target)
+        if new is None:
+            new = _new_name(workspace, name, target)
         if dry_run:
             return MoveResult(name, new, None)
         moved = replace(metafile, path=new.rsplit("/", 1)[-1])
-        edits: dict[str, Edit] = {name + METAFILE_SUFFIX: None, new + METAFILE_SUFFIX: moved.render().encode()}
+        source, place = os.path.join(workspace.root, name), os.path.join(workspace.root, new)
+        edits: dict[str, Edit] = {new + METAFILE_SUFFIX: moved.render().encode()}
         for path, edit in (*gitignore_edits(name, ignored=False).items(), *gitignore_edits(new, ignored=True).items()):
             edits[path] = chain(edits[path], edit) if path in edits else edit
-        if os.path.lexists(os.path.join(workspace.root, name)):
-            os.makedirs(os.path.dirname(os.path.join(workspace.root, new)), exist_ok=True)
-            os.rename(os.path.join(workspace.root, name), os.path.join(workspace.root, new))
-        workspace.outbox.move_in_place(os.path.join(workspace.root, name), os.path.join(workspace.root, new))
-        commit = workspace.repository.edit(edits, message)
+        with workspace.repository.edited_files(edits):  # the new metafile first: at no moment does none name the data
+            workspace.outbox.move_in_place(source, place)
+            if os.path.lexists(source):
+                os.makedirs(os.path.dirname(place), exist_ok=True)
+                os.rename(source, place)
         workspace.state.rename(name, new)
+        commit = workspace.repository.edit({**edits, name + METAFILE_SUFFIX: None}, message)
     return MoveResult(name, new, commit)
+
+
+def _inside(name: str, target: str) -> DatasetName:
+    return parse_dataset_name(f"{target.rstrip('/')}/{name.rsplit('/', 1)[-1]}")
+
+
+def _begun_move(workspace: Workspace, name: str, metafile: Metafile, target: str) -> DatasetName | None:
+    """Return the new name when a run that was killed had begun the same move."""
+    for new in [_inside(name, target)] if target.endswith("/") else [parse_dataset_name(target), _inside(name, target)]:
+        there = workspace.read_metafile(new)
+        same = there is not None and replace(there, path=metafile.path, text="") == replace(metafile, text="")
+        if same and new != name and not os.path.lexists(os.path.join(workspace.root, name)):
+            return new
+        if same and new != name and not os.path.lexists(os.path.join(workspace.root, new)):
+            return new
+    return None
+
+
+def _new_name(workspace: Workspace, name: str, target: str) -> DatasetName:
+    place = os.path.join(workspace.root, target)
+    is_folder = os.path.isdir(place) and not os.path.exists(workspace.metafile_path(target))
+    new = _inside(name, target) if target.endswith("/") or is_folder else parse_dataset_name(target)
+    for other in workspace.metafile_names():
+        if other != name and (is_within(new, other) or is_within(other, new)):
+            raise AlreadyExists(f"{new} would overlap the dataset {other}", hint="choose another name")
+    if is_within(new, name):
+        raise InvalidInput(f"{new} lies inside {name} itself", hint="choose another name")
+    if os.path.lexists(os.path.join(workspace.root, new)):
+        raise AlreadyExists(f"{new} exists already", hint="choose another name")
+    return new

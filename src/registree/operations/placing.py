@@ -8,7 +8,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from registree.errors import AlreadyExists, Conflict, ObjectMissing, translate_os_error
@@ -22,6 +22,7 @@ from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
 from registree.store.state import Stat, stat_row
+from registree.store.tree_reader import Leaf
 from registree.workspace import Machine
 
 
@@ -77,6 +78,14 @@ def staging(target: str) -> Iterator[str]:
         os.close(descriptor)
 
 
+def remove_stale_staging(target: str) -> None:
+    """Remove what a killed run left beside a target, unless a living process is at it."""
+    folder, name = os.path.split(target)
+    if os.path.isdir(os.path.join(folder, f".{name[:200]}.reg-new")):
+        with suppress(Conflict), staging(target):
+            pass
+
+
 def _empty(path: str) -> None:
     with os.scandir(path) as listing:
         for entry in list(listing):
@@ -92,7 +101,14 @@ def _remove(path: str) -> None:
 
 
 def place_new(
-    machine: Machine, content: Content, target: str, placement: Placement, *, replace: bool, verb: str
+    machine: Machine,
+    content: Content,
+    target: str,
+    placement: Placement,
+    *,
+    replace: bool,
+    verb: str,
+    announced: AbstractContextManager[None] | None = None,
 ) -> Applied:
     """Make a target of content, whole or not at all.
 
@@ -100,46 +116,49 @@ def place_new(
     ----------
     replace
         Whether what is there may be replaced; it is gone only when its successor is whole.
+    announced
+        Entered when all is there and verified, before the target gets its name: what must not come later than that.
 
     Raises
     ------
     AlreadyExists
         When something is there and may not be replaced.
     """
-    try:
-        return _place_new(machine, content, target, placement, replace=replace, verb=verb)
-    except ObjectMissing:  # the map may have been rewritten since it was cached
-        again = content.refreshed()
-        if again is None:
-            raise
-        return _place_new(machine, again, target, placement, replace=replace, verb=verb)
-
-
-def _place_new(
-    machine: Machine, content: Content, target: str, placement: Placement, *, replace: bool, verb: str
-) -> Applied:
     if os.path.lexists(target) and not replace:
         raise AlreadyExists(f"{target} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
     _make_parent(target)
-    totals = content.totals
     with staging(target) as folder:
-        placer = _placer(machine, content, folder, placement)
         tree = os.path.join(folder, "tree")
-        is_file = False
-        machine.progress.begin(verb, totals.files, totals.size)
         try:
-            for item in content.items():
-                is_file = not item.entry.path
-                placer.place(_wanted(content, item, place_of(tree, item.entry.path)))
-            if not is_file:
-                os.makedirs(tree, exist_ok=True)
-            placer.finish()
-        finally:
-            machine.progress.end()
-        if os.path.lexists(target):
-            os.rename(target, os.path.join(folder, "old"))
-        os.rename(tree, target)
-    return Applied(totals.entries, 0, placer.placed_bytes)
+            fetched = _bring_tree(machine, content, tree, placement, verb)
+        except ObjectMissing:  # the map may have been rewritten since it was cached
+            again = content.refreshed()
+            if again is None:
+                raise
+            _remove(tree)
+            fetched = _bring_tree(machine, again, tree, placement, verb)
+        with announced or nullcontext():
+            if os.path.lexists(target):
+                os.rename(target, os.path.join(folder, "old"))
+            os.rename(tree, target)
+    return Applied(content.totals.entries, 0, fetched)
+
+
+def _bring_tree(machine: Machine, content: Content, tree: str, placement: Placement, verb: str) -> int:
+    totals = content.totals
+    placer = _placer(machine, content, os.path.dirname(tree), placement)
+    is_file = False
+    machine.progress.begin(verb, totals.files, totals.size)
+    try:
+        for item in content.items():
+            is_file = not item.entry.path
+            placer.place(_wanted(content, item, place_of(tree, item.entry.path)))
+        if not is_file:
+            os.makedirs(tree, exist_ok=True)
+        placer.finish()
+    finally:
+        machine.progress.end()
+    return placer.placed_bytes
 
 
 def _make_parent(target: str) -> None:
@@ -235,7 +254,7 @@ def _in_the_way(root: str, step: Step, going: set[str]) -> list[str]:
 def apply_plan(
     machine: Machine,
     content: Content,
-    items: Iterable[Item],
+    leaves: Sequence[Leaf] | None,
     plan: Plan,
     root: str,
     placement: Placement,
@@ -247,29 +266,50 @@ def apply_plan(
 
     Parameters
     ----------
-    items
-        The content's entries that `plan.write` names, with their places, sorted.
+    leaves
+        The leaf pages that hold what `plan.write` names; None for all.
     """
-    by_path = {step.path for step in plan.write}
-    size = sum(step.after.size for step in plan.write if step.after is not None)
     _make_parent(root)
     with staging(root) as folder:
-        placer = _placer(machine, content, folder, placement)
-        staged: list[tuple[Entry, str]] = []
-        machine.progress.begin(verb, len(plan.write), size)
         try:
-            for item in items:
-                if item.entry.path in by_path:
-                    path = os.path.join(folder, str(len(staged)))
-                    placer.place(_wanted(content, item, path), reuse)
-                    staged.append((item.entry, path))
-            placer.finish()
-        finally:
-            machine.progress.end()
+            staged, fetched = _stage(machine, content, leaves, plan, folder, placement, reuse, verb)
+        except ObjectMissing:  # the map may have been rewritten since it was cached
+            again = content.refreshed()
+            if again is None:
+                raise
+            _empty(folder)
+            staged, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
         for entry, path in staged:
             _swap_in(root, entry, path)
-    return Applied(len(staged), len(plan.delete), placer.placed_bytes)
+    return Applied(len(staged), len(plan.delete), fetched)
+
+
+def _stage(
+    machine: Machine,
+    content: Content,
+    leaves: Sequence[Leaf] | None,
+    plan: Plan,
+    folder: str,
+    placement: Placement,
+    reuse: Reuse | None,
+    verb: str,
+) -> tuple[list[tuple[Entry, str]], int]:
+    by_path = {step.path for step in plan.write}
+    size = sum(step.after.size for step in plan.write if step.after is not None)
+    placer = _placer(machine, content, folder, placement)
+    staged: list[tuple[Entry, str]] = []
+    machine.progress.begin(verb, len(plan.write), size)
+    try:
+        for item in content.items(leaves):
+            if item.entry.path in by_path:
+                path = os.path.join(folder, str(len(staged)))
+                placer.place(_wanted(content, item, path), reuse)
+                staged.append((item.entry, path))
+        placer.finish()
+    finally:
+        machine.progress.end()
+    return staged, placer.placed_bytes
 
 
 def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:

@@ -14,7 +14,15 @@ from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
 from registree.operations.imports import import_placement, locked_content, note_placed
 from registree.operations.observing import observed_entries
-from registree.operations.placing import Applied, Placement, apply_plan, place_new, plan_steps, stats_of
+from registree.operations.placing import (
+    Applied,
+    Placement,
+    apply_plan,
+    place_new,
+    plan_steps,
+    remove_stale_staging,
+    stats_of,
+)
 from registree.store.state import Stat
 from registree.workspace import Workspace
 
@@ -85,6 +93,8 @@ def restore(
         When files are neither of the version placed last nor of this one, and `force` is not given.
     """
     root = os.path.join(workspace.root, name)
+    if not check:
+        remove_stale_staging(root)
     if not os.path.lexists(root):
         if check:
             return Restored(name, "differs", paths=(name,))
@@ -107,7 +117,7 @@ def restore(
         return Restored(name, "differs", len(plan.write), len(plan.delete), paths=paths)
     applied = Applied(0, 0, 0)
     if plan.write or plan.delete:
-        applied = apply_plan(workspace.machine, content, content.items(), plan, root, placement, None, verb="check out")
+        applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, verb="check out")
         written = [step.after for step in plan.write if step.after is not None]
         workspace.state.update(stats=stats_of(root, name, written), placed=[(name, content.manifest)])
     if plan.conflicts:

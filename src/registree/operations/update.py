@@ -94,9 +94,10 @@ def update(
                     None,
                 )
             results.append(result)
-            if after is not None:
-                edits[name + METAFILE_SUFFIX] = after.render().encode()
-                workspace.repository.edit({name + METAFILE_SUFFIX: edits[name + METAFILE_SUFFIX]}, None)
+            if result.error is None and not dry_run:  # also what a killed run wrote and did not stage or commit
+                edits[name + METAFILE_SUFFIX] = (after or metafile).render().encode()
+        if edits:
+            workspace.repository.edit(edits, None)
         if message is not None and edits:
             workspace.repository.commit(edits, message)
     return tuple(results)
@@ -143,7 +144,7 @@ def _update_one(
             applied = apply_plan(
                 machine,
                 content,
-                content.items(leaves),
+                leaves,
                 plan,
                 root,
                 import_placement(machine),
