@@ -1,0 +1,165 @@
+"""Figures that do not depend on the machine: requests, bytes stored, files touched; only a changed test worsens them."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from registree.execute import Silent
+from registree.model.metafile import DatasetFile, parse_metafile
+from registree.store.base import Store
+from registree.store.copying import copy_manifest, plan_copy
+from registree.store.directory import DirectoryStore
+from registree.store.outbox import Outbox
+from registree.store.payload import Wanted, read_whole
+from registree.store.tree_reader import TreeReader
+from tests.conftest import Reg, write
+
+
+class Counting(Store):
+    """A directory store that counts what a bucket would be asked."""
+
+    def __init__(self, root: Path) -> None:
+        self.address = str(root)
+        self.inner = DirectoryStore(str(root))
+        self.requests: Counter[str] = Counter()
+        self.bytes_read = 0
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        self.requests["read"] += 1
+        content = self.inner.read(key, offset, length)
+        self.bytes_read += len(content)
+        return content
+
+    def size(self, key: str) -> int | None:
+        self.requests["size"] += 1
+        return self.inner.size(key)
+
+    def write(self, key: str, content: bytes) -> None:
+        self.requests["write"] += 1
+        self.inner.write(key, content)
+
+    def upload(self, key: str, path: str) -> None:
+        self.requests["upload"] += 1
+        self.inner.upload(key, path)
+
+    def delete(self, key: str) -> None:
+        self.requests["delete"] += 1
+        self.inner.delete(key)
+
+    def keys(self, folder: str) -> Iterator[tuple[str, int]]:
+        self.requests["list"] += 1
+        return self.inner.keys(folder)
+
+
+def manifest(registry: Path, name: str) -> bytes:
+    """Read the manifest id that a metafile names."""
+    found = parse_metafile((registry / f"{name}.reg.yaml").read_text(), f"{name}.reg.yaml")
+    assert isinstance(found, DatasetFile)
+    return found.manifest
+
+
+def stored(registry: Path) -> int:
+    """Count the bytes of packs in the outbox."""
+    return sum(path.stat().st_size for path in (registry / ".reg/outbox/packs").rglob("*") if path.is_file())
+
+
+@pytest.mark.timeout(240)
+def test_twenty_thousand_small_files_take_at_most_thirty_requests_each_way(
+    registry: Path, tmp_path: Path, reg: Reg
+) -> None:
+    noise = random.Random(1)
+    for index in range(20_000):
+        folder = registry / f"data/c{index // 200:03d}"
+        if index % 200 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"{index:06d}.bin").write_bytes(noise.randbytes(10_240))
+    reg(registry, "add", "data", "-m", "Add")
+    outbox = Outbox(str(registry / ".reg/outbox"), str(registry))
+    remote = Counting(tmp_path / "remote")
+    identifier = manifest(registry, "data")
+    with ThreadPoolExecutor(4) as executor:
+        remote.ensure_marker()
+        plan = plan_copy((outbox,), remote, identifier, executor)
+        assert plan is not None
+        copy_manifest((outbox,), remote, plan, executor, Silent(), scratch=str(tmp_path), name="data")
+        assert sum(remote.requests.values()) <= 30, remote.requests
+        assert len(plan.payload) == 4
+
+        remote.requests.clear()
+        reader = TreeReader((remote,), None, executor)
+        tree = reader.open(identifier)
+        files = 0
+        wanted = [
+            Wanted(entry, extents, entry.path)
+            for page in reader.pages(tree, tree.leaves, maps=True)
+            for entry, extents in zip(page.entries, page.extents, strict=True)
+        ]
+        for file, content in read_whole(reader, executor, wanted):
+            files += 1
+            assert len(content) == file.entry.size
+        assert files == 20_000
+        assert sum(remote.requests.values()) <= 30, remote.requests
+
+
+def test_appended_bytes_are_what_an_append_stores(registry: Path, reg: Reg) -> None:
+    content = random.Random(2).randbytes(64 << 20)
+    write(registry, {"large.bin": content})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    before = stored(registry)
+    with (registry / "large.bin").open("ab") as file:
+        file.write(random.Random(3).randbytes(1 << 20))
+    reg(registry, "add", "large.bin", "-m", "Append")
+    assert stored(registry) - before <= 1.2 * (1 << 20)
+
+
+def test_append_is_as_cheap_on_a_machine_that_knows_nothing(
+    registry: Path, tmp_path: Path, home: Path, reg: Reg
+) -> None:
+    write(registry, {"large.bin": random.Random(2).randbytes(32 << 20)})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    reg(registry, "push")
+    for name in ("state.sqlite", "outbox"):
+        path = registry / ".reg" / name
+        path.rename(tmp_path / name)
+    (home / "cache").rename(tmp_path / "cache")
+    with (registry / "large.bin").open("ab") as file:
+        file.write(random.Random(3).randbytes(1 << 20))
+    reg(registry, "add", "large.bin", "-m", "Append")
+    assert stored(registry) <= 1.2 * (1 << 20)
+
+
+def test_large_file_is_one_plain_object(registry: Path, reg: Reg) -> None:
+    content = os.urandom(20 << 20)
+    write(registry, {"large.bin": content})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    reg(registry, "push")
+    objects = [path for path in (registry / ".reg/remote/packs").rglob("*") if path.is_file()]
+    assert [path.read_bytes() for path in objects] == [content]
+
+
+def test_update_reads_the_pages_that_changed_and_no_other(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    write(registry, {f"data/{index:05d}": str(index) for index in range(12_000)})
+    reg(registry, "add", "data", "-m", "One")
+    reg(registry, "push")
+    old = manifest(registry, "data")
+    write(registry, {"data/06000": "changed"})
+    reg(registry, "add", "data", "-m", "Two")
+    reg(registry, "push")
+    new = manifest(registry, "data")
+    with ThreadPoolExecutor(2) as executor:
+        reader = TreeReader((DirectoryStore(str(registry / ".reg/remote")),), None, executor)
+        before, after = reader.open(old), reader.open(new)
+        assert len(after.leaves) > 6
+        shared = {leaf.ref.page for leaf in before.leaves} & {leaf.ref.page for leaf in after.leaves}
+        assert len(shared) == len(after.leaves) - 1
+        new_packs = {leaf.place.page.pack.id for leaf in after.leaves if leaf.place} - {
+            leaf.place.page.pack.id for leaf in before.leaves if leaf.place
+        }
+        assert len(new_packs) == 1
