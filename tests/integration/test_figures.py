@@ -1,4 +1,4 @@
-"""Figures that do not depend on the machine: requests, bytes stored, files touched; only a changed test worsens them."""
+"""Figures that no machine changes: requests, bytes stored, pages read. Only a changed test can worsen them."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def files_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the files of a dataset or of a folder in it; payload is not fetched."""
+    """List the files in a dataset, without fetching them."""
     source, target = _open(first, second, registry, rev, quiet, offline)
     if json:
         rows = [
@@ -187,7 +187,7 @@ def diff_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare two revisions: files added, removed, modified and renamed, and bytes."""
+    """Compare two revisions of datasets, file by file."""
     if format_ not in ("text", "markdown"):
         raise typer.BadParameter("text or markdown", param_hint="--format")
     found = workspace(quiet=quiet)

@@ -96,7 +96,7 @@ def import_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Bring data into this repository, pinned, and keep the connection."""
+    """Bring data in, pinned, and keep the connection."""
     made = import_dataset(
         workspace(quiet=quiet, offline=offline),
         registry,

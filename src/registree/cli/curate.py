@@ -64,7 +64,7 @@ def add_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Track files or directories as datasets, or store their next versions."""
+    """Store files as datasets, or as their next versions."""
     found = workspace(quiet=quiet)
     output = Output("add", json, quiet)
     if into:
@@ -120,7 +120,7 @@ def status_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show what differs between the files, their metafiles, Git and the outbox."""
+    """Show what differs: files, metafiles, Git, outbox."""
     found = status(workspace(quiet=quiet), remote=remote)
     Output("status", json, quiet).answer(plain(found), _status_lines(found), following=_after_status(found))
     if fail and (found.staged or not all(row.clean for row in found.datasets)):
@@ -180,7 +180,10 @@ def push_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Send payload to the remote, then commits and tags to the upstream."""
+    """Send payload to the remote, then commits and tags.
+
+    Commits and tags go to the upstream of the current branch, if it has one.
+    """
     found = workspace(quiet=quiet)
     chosen = [name_here(found, name) for name in names or []]
     result = push(found, chosen, remote=remote, git=not no_git, dry_run=dry_run)

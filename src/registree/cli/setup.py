@@ -106,7 +106,10 @@ def config_command(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read or write this machine's settings (.reg/config.yaml, not tracked)."""
+    """Read or write this machine's settings.
+
+    They lie in .reg/config.yaml, which Git does not track; with --user, in the user's own file.
+    """
     own = machine(quiet=quiet)
     found = None if user else workspace(quiet=quiet)
     path = settings_path(found, own.config_dir)

@@ -124,7 +124,7 @@ def restore(
         raise Conflict(
             f"{len(plan.conflicts)} files of {name} hold what no store has: "
             f"{', '.join(path or name for path in plan.conflicts[:5])}",
-            hint="--force overwrites them; reg add, then reg push, stores them; the other files are in place",
+            hint="--force overwrites them; to keep them, put them elsewhere, or in a registry: reg add, then reg push",
             paths=plan.conflicts,
         )
     return Restored(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
