@@ -104,19 +104,24 @@ def _apply(repository: GitRepository, changes: Sequence[_Changed], head: str | N
                     del index[os.fsencode(change.path)]
         for change in changes:
             if change.new:
-                place = os.path.join(repository.root, change.path)
-                _write(place, repository.blob(change.new), change.mode)
-                found = index_entry_from_stat(os.lstat(place), change.new.encode(), mode=change.mode)
-                index[os.fsencode(change.path)] = found
-        note = b"pull: Fast-forward"
-        new = ObjectID(commit.encode())
-        moved = (
-            repo.refs.set_if_equals(Ref(b"HEAD"), ObjectID(head.encode()), new, message=note)
-            if head
-            else repo.refs.add_if_new(Ref(b"HEAD"), new, message=note)
-        )
-        if not moved:
-            raise Conflict(f"{repository.branch()} moved while it was pulled", hint="run reg pull again")
+                _make_room(os.path.join(repository.root, change.path))
+                repository.replace_file(change.path, repository.blob(change.new), change.mode)
+                found = os.lstat(os.path.join(repository.root, change.path))
+                index[os.fsencode(change.path)] = index_entry_from_stat(found, change.new.encode(), mode=change.mode)
+    note = b"pull: Fast-forward"
+    new = ObjectID(commit.encode())
+    moved = (
+        repo.refs.set_if_equals(Ref(b"HEAD"), ObjectID(head.encode()), new, message=note)
+        if head
+        else repo.refs.add_if_new(Ref(b"HEAD"), new, message=note)
+    )
+    if not moved:
+        raise Conflict(f"{repository.branch()} moved while it was pulled", hint="run reg pull again")
+
+
+def _make_room(place: str) -> None:
+    if os.path.isdir(place) and not os.path.islink(place):
+        os.rmdir(place)  # emptied by now
 
 
 def _remove_tracked(root: str, path: str) -> None:
@@ -140,18 +145,3 @@ def _content(place: str) -> bytes | None:
             return file.read()
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-
-
-def _write(place: str, content: bytes, mode: int) -> None:
-    os.makedirs(os.path.dirname(place), exist_ok=True)
-    if os.path.isdir(place) and not os.path.islink(place):
-        os.rmdir(place)  # emptied by now
-    temporary = f"{place}.reg-{os.getpid()}"
-    if mode & 0o170000 == 0o120000:
-        os.symlink(os.fsdecode(content), temporary)
-    else:
-        with open(temporary, "wb") as file:
-            file.write(content)
-        if mode & 0o111:
-            os.chmod(temporary, os.stat(temporary).st_mode | 0o111)  # noqa: S103 -- as the tree says
-    os.replace(temporary, place)

@@ -362,7 +362,7 @@ class GitRepository:
             yield
         except BaseException as error:
             for path, content in before.items():
-                self._replace_file(path, content)
+                self.replace_file(path, content)
             if isinstance(error, OSError):
                 raise translate_os_error(error, next(iter(edits)), self.root) from error
             raise
@@ -377,11 +377,11 @@ class GitRepository:
                 before = None
             after = edit(before) if callable(edit) else edit
             if after != before:
-                self._replace_file(path, after)
+                self.replace_file(path, after)
                 done[path] = before
 
-    def _replace_file(self, path: str, content: bytes | None) -> None:
-        """Write a file of the work tree whole or not at all; None removes it.
+    def replace_file(self, path: str, content: bytes | None, mode: int = 0o100644) -> None:
+        """Write a file of the work tree, of a Git mode, whole or not at all; None removes it.
 
         The temporary file lies where `reg` keeps its own things: a killed run leaves nothing among the user's files.
         """
@@ -393,10 +393,17 @@ class GitRepository:
         os.makedirs(os.path.dirname(place), exist_ok=True)
         temporary = os.path.join(self.root, _SCRATCH)
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        if stat.S_ISLNK(mode):
+            os.symlink(os.fsdecode(content), temporary)
+        else:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if mode & 0o111:
+                    os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode | 0o111)
         os.replace(temporary, place)
 
     def _edit_index(self, edits: Mapping[str, Edit]) -> None:

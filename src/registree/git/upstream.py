@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dulwich.client import LocalGitClient
 from dulwich.object_store import MissingObjectFinder
-from dulwich.objects import ObjectID
+from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
@@ -16,6 +16,8 @@ from registree.git.connection import client_for, is_local_url, strip_credentials
 from registree.git.objects import Objects
 from registree.git.repository import GitRepository
 from registree.model.selectors import HEADS, TAGS
+
+_ORDER = {Blob.type_num: 0, Tree.type_num: 1, Commit.type_num: 2, Tag.type_num: 3}
 
 
 def fetch_upstream(repository: GitRepository) -> str | None:
@@ -71,9 +73,12 @@ def _copy_objects(source: Repo, target: Repo, wanted: Sequence[ObjectID]) -> Non
     """
     if wanted:
         haves = [sha for sha in target.get_refs().values() if sha in source.object_store]
+        missing = [source[sha] for sha, _ in MissingObjectFinder(source.object_store, haves=haves, wants=wanted)]
         objects = Objects(target)
-        for sha, _ in MissingObjectFinder(source.object_store, haves=haves, wants=wanted):
-            objects.add_object(source[sha])
+        # newest come first: turned round, nothing is there before all that it names
+        missing.reverse()
+        for found in sorted(missing, key=lambda found: _ORDER[found.type_num]):
+            objects.add_object(found)
 
 
 def push_branch(repository: GitRepository, note: Callable[[str], None]) -> tuple[str, list[str]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from registree.errors import AlreadyExists, Conflict, InvalidInput
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, chain
+from registree.model.manifest import Kind
 from registree.model.metafile import Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.model.selectors import not_found
@@ -82,7 +83,7 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
             paths=tuple(sorted(hidden)),
         )
     found = status_of(workspace, name, metafile, [])
-    unknown = [change for change in found.changes if change.after is not None]
+    unknown = [change for change in found.changes if change.after and change.after.kind != Kind.DIRECTORY]
     if unknown or found.problem or found.disk == "unknown":
         raise Conflict(
             f"{name} has changes that no store holds"
