@@ -22,6 +22,39 @@ EMBEDDED_REMOTE = ".reg/remote"
 DEFAULT_REMOTE = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _SECRET = re.compile(r"secret|password|passwd|token|credential|access_?key|\bkey\b|sas|private", re.IGNORECASE)
+PROTOCOLS = frozenset(
+    [
+        "file",
+        "s3",
+        "s3a",
+        "http",
+        "https",
+        "gs",
+        "gcs",
+        "abfs",
+        "abfss",
+        "az",
+        "adl",
+        "oci",
+        "oss",
+        "sftp",
+        "ssh",
+        "ftp",
+        "hdfs",
+        "webhdfs",
+        "webdav",
+        "webdavs",
+        "dav",
+        "davs",
+        "hf",
+        "box",
+        "dropbox",
+        "gdrive",
+        "smb",
+        "memory",
+    ]
+)
+"""Kinds of stores that a registry may name; wrappers of other stores (caches, archives) could write to this machine."""
 LINKS = ("reflink", "hardlink", "copy")
 SETTINGS = ("cache.dir", "link", "jobs", "lock.wait")
 
@@ -109,6 +142,21 @@ def make_remote(name: str, url: str, options: Mapping[str, Any], place: str = RE
         raise InvalidInput(
             f"the URL of remote {name!r} holds a password, and {place} is tracked by Git",
             hint="leave it out: credentials come from the environment or the cloud's own tools",
+        )
+    if parts.scheme in ("http", "https") and "@" in parts.netloc:
+        raise InvalidInput(
+            f"the URL of remote {name!r} names a user, which may be a token, and {place} is tracked by Git",
+            hint="leave it out: credentials come from the environment",
+        )
+    if parts.scheme and (parts.query or parts.fragment):
+        raise InvalidInput(
+            f"the URL of remote {name!r} has a query, which may hold a signature, and {place} is tracked by Git",
+            hint="name the store without it; options go beside the URL",
+        )
+    if "::" in url or (parts.scheme and "://" in url and parts.scheme not in PROTOCOLS):
+        raise InvalidInput(
+            f"remote {name!r} cannot be of kind {url.split('://', 1)[0]!r}",
+            hint=f"there are {', '.join(sorted(PROTOCOLS))}",
         )
     for option in _option_names(options):
         if _SECRET.search(option):

@@ -11,8 +11,9 @@ from dulwich.index import index_entry_from_stat
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 
-from registree.errors import Conflict
+from registree.errors import Conflict, FormatError, IntegrityError
 from registree.git.repository import GitRepository, retry_locked
+from registree.model.paths import check_entry_path
 
 
 def fast_forward(repository: GitRepository, commit: str) -> list[str]:
@@ -34,6 +35,8 @@ def fast_forward(repository: GitRepository, commit: str) -> list[str]:
             hint="git rebase or git merge the upstream, then run reg pull again",
         )
     changes = _changes(repository, head, commit)
+    for change in changes:
+        _check_path(change.path)
     edited = _local_edits(repository, changes)
     if edited:
         raise Conflict(
@@ -43,6 +46,14 @@ def fast_forward(repository: GitRepository, commit: str) -> list[str]:
         )
     retry_locked(lambda: _apply(repository, changes, head, commit), f"the index of {repository.root}")
     return [change.path for change in changes]
+
+
+def _check_path(path: str) -> None:
+    """Refuse what a hostile tree could hold: `..`, something in `.git`, an absolute path."""
+    try:
+        check_entry_path(path)
+    except FormatError as error:
+        raise IntegrityError(f"the upstream holds a path that is not safe to write: {error.message}") from None
 
 
 class _Changed(NamedTuple):
@@ -80,7 +91,8 @@ def _local_edits(repository: GitRepository, changes: Sequence[_Changed]) -> list
     for change in changes:
         place = os.path.join(repository.root, change.path)
         known = [repository.blob(blob) if blob else None for blob in (change.old, change.new)]
-        if staged.get(change.path, "") not in (change.old, change.new):
+        is_staged = staged.get(change.path, "") not in (change.old, change.new)
+        if is_staged or _is_behind_link(repository.root, change.path):
             edited.append(change.path)
         elif os.path.isdir(place) and not os.path.islink(place):
             inside = [
@@ -92,6 +104,11 @@ def _local_edits(repository: GitRepository, changes: Sequence[_Changed]) -> list
         elif _content(place) not in known:
             edited.append(change.path)
     return edited
+
+
+def _is_behind_link(root: str, path: str) -> bool:
+    parts = path.split("/")
+    return any(os.path.islink(os.path.join(root, *parts[:depth])) for depth in range(1, len(parts)))
 
 
 def _apply(repository: GitRepository, changes: Sequence[_Changed], head: str | None, commit: str) -> None:

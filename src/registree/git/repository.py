@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, cast
 
-from dulwich.errors import NotGitRepository
+from dulwich.errors import ChecksumMismatch, NotGitRepository
 from dulwich.file import FileLocked
 from dulwich.graph import can_fast_forward
-from dulwich.index import Index, IndexEntry, index_entry_from_stat, locked_index
+from dulwich.index import Index, IndexEntry, UnsupportedIndexFormat, index_entry_from_stat, locked_index
 from dulwich.object_store import BaseObjectStore, commit_tree_changes
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.objectspec import AmbiguousShortId, parse_commit
@@ -124,7 +124,7 @@ class GitRepository:
         return self.root if common == self.control else os.path.dirname(common)
 
     def remove_stale_locks(self, since: float, folders: Sequence[str]) -> None:
-        """Remove locks of Git's that a killed run of ours left: those made after it began and still there now.
+        """Remove locks of Git's that a killed run of ours left: those made after it began, when no `git` runs here.
 
         Parameters
         ----------
@@ -133,12 +133,14 @@ class GitRepository:
         folders
             The Git folders that it wrote to.
         """
+        if _git_is_running():
+            return
         for top in folders:
             for folder, _, names in os.walk(top):
                 for name in names:
                     path = os.path.join(folder, name)
-                    if name.endswith(".lock") and os.lstat(path).st_ctime >= since - 1:
-                        with suppress(FileNotFoundError):
+                    with suppress(FileNotFoundError):
+                        if name.endswith(".lock") and os.lstat(path).st_ctime >= since - 1:
                             os.unlink(path)
 
     def close(self) -> None:
@@ -316,7 +318,21 @@ class GitRepository:
     # --- index --------------------------------------------------------------------------------------------------
 
     def _index(self) -> Index:
-        return self._repo.open_index(self._repo.get_config_stack())
+        try:
+            return self._repo.open_index(self._repo.get_config_stack())
+        except (ChecksumMismatch, UnsupportedIndexFormat, ValueError) as error:
+            raise StateError(
+                f"the index of {self.root} cannot be read ({type(error).__name__})",
+                hint="a split index is not read: git update-index --no-split-index",
+            ) from error
+
+    def unmerged(self) -> list[str]:
+        """Return the paths that a merge left in conflict."""
+        return [
+            name.decode(errors="surrogateescape")
+            for name, entry in self._index().items()
+            if not isinstance(entry, IndexEntry)
+        ]
 
     def tracked(self, path: str) -> list[str]:
         """Return the files that Git tracks at a path or below it."""
@@ -564,6 +580,19 @@ class GitRepository:
         remote = self.config(("branch", branch), "remote")
         merge = self.config(("branch", branch), "merge")
         return (remote, merge) if remote and merge else None
+
+
+def _git_is_running() -> bool:
+    """Tell whether any `git` runs on this machine, whose locks must be left alone; in doubt, one does."""
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return True
+    for process in processes:
+        with suppress(OSError), open(f"/proc/{process}/comm", encoding="ascii", errors="replace") as file:
+            if file.read().startswith("git"):
+                return True
+    return False
 
 
 def _split_steps(revision: str) -> tuple[str, list[tuple[str, int]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -79,13 +79,13 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
 class _Leaf(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     format: int
     level: int
-    items: list[Entry]
+    items: Annotated[list[Entry], msgspec.Meta(max_length=PAGE_LIMIT)]
 
 
 class _Inner(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     format: int
     level: int
-    items: list[PageRef]
+    items: Annotated[list[PageRef], msgspec.Meta(max_length=PAGE_LIMIT)]
 
 
 class Page(NamedTuple):
@@ -147,7 +147,7 @@ def decode_page(content: bytes, expected: bytes) -> Page:
     try:
         if level == 0:
             leaf = _leaf_decoder.decode(content)
-            _check_entries(leaf.items)
+            check_entries(leaf.items)
             page = Page(0, leaf.items, [])
             canonical = encode_leaf(leaf.items)
         else:
@@ -196,9 +196,8 @@ def link_stays_inside(path: str, target: bytes) -> bool:
     return climbs <= path.count("/") and ".." not in parts[climbs:]
 
 
-def _check_entries(entries: list[Entry]) -> None:
-    if len(entries) > PAGE_LIMIT:
-        raise FormatError(f"it holds {len(entries)} entries, and {PAGE_LIMIT} is the limit")
+def check_entries(entries: list[Entry]) -> None:
+    """Raise `FormatError` unless these entries may follow each other in a dataset: sorted, none below another."""
     last = ""
     above: list[str] = []  # the paths so far that the present one starts with, as text
     for index, entry in enumerate(entries):

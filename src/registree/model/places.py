@@ -7,13 +7,13 @@ of its files, extents of packs; the map of a page of pages names where each chil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from registree.errors import FormatError
 from registree.model.ids import ID_LENGTH
-from registree.model.manifest import FORMAT, MAX_SIZE, Entry
+from registree.model.manifest import FORMAT, MAX_PAGE_BYTES, MAX_SIZE, PAGE_LIMIT, Entry
 
 PACK_TARGET = 64 << 20
 """A shared pack is closed when it reaches this many bytes."""
@@ -21,6 +21,10 @@ PACK_LIMIT = 1 << 30
 """No pack is larger than this many bytes: what an interrupted transfer can lose."""
 PACK_CHUNK_LIMIT = 1 << 16
 """A pack is closed after this many chunks, so that tiny files do not hold their pages' maps in memory."""
+
+
+MAX_PACKS = 1 << 20
+"""Packs that one map may name."""
 
 
 class PackRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -52,8 +56,8 @@ class ChildPlace(NamedTuple):
 class _Map(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     format: int
     level: int
-    packs: list[PackRow]
-    places: list[list[int]]
+    packs: Annotated[list[PackRow], msgspec.Meta(max_length=MAX_PACKS)]
+    places: Annotated[list[list[int]], msgspec.Meta(max_length=PAGE_LIMIT)]
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -142,7 +146,7 @@ def decode_inner_map(content: bytes, level: int, count: int) -> list[ChildPlace]
         When it is malformed or does not fit the page.
     """
     rows = _decode(content, level)
-    if len(rows) != count or any(len(row) != 2 for row in rows):
+    if len(rows) != count or any(len(row) != 2 or max(e.length for e in row) > MAX_PAGE_BYTES for row in rows):
         raise FormatError("a map does not fit its page")
     return [ChildPlace(row[0], row[1]) for row in rows]
 

@@ -23,6 +23,27 @@ except ImportError:  # PyYAML built without libyaml: slower, same result
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
 
+MAX_DEPTH = 64
+MAX_EVENTS = 100_000
+_UNCHECKED = 4096
+"""Texts up to this many characters cannot nest deep enough to matter."""
+
+
+def _check_events(text: str, place: str) -> None:
+    """Refuse what would cost more than it says: deep nesting, aliases, a flood of values. The parser of events does
+    not recurse; what makes values of them does."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise FormatError(f"{place} uses YAML aliases, which no metafile needs")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH or count > MAX_EVENTS:
+            raise FormatError(f"{place} is nested too deep or holds too much")
+
+
 def load_mapping(text: str, place: str) -> dict[str, Any]:
     """Read a YAML mapping with string keys.
 
@@ -41,8 +62,8 @@ def load_mapping(text: str, place: str) -> dict[str, Any]:
     if len(text) > MAX_YAML_BYTES:
         raise FormatError(f"{place} is larger than {MAX_YAML_BYTES} bytes")
     try:
-        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
-            raise FormatError(f"{place} uses YAML aliases, which no metafile needs")
+        if len(text) > _UNCHECKED or "*" in text:
+            _check_events(text, place)
         root = yaml.compose(text, Loader=_Loader)
         found = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:

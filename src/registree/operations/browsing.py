@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registree.errors import FormatError, InvalidInput, NotFound
+from registree.errors import FormatError, InvalidInput, NotFound, ObjectMissing
 from registree.model.diff import Change, DiffSummary, diff_entries, differing_pages, find_renames, summarize
 from registree.model.ids import ContentId
 from registree.model.manifest import Entry, Kind
@@ -18,6 +18,7 @@ from registree.model.selection import Selection
 from registree.model.selectors import TAGS, not_found, release_tags
 from registree.model.targets import Target
 from registree.operations.content import Content, Item, content_at, content_of_dataset, resolve_target
+from registree.operations.imports import locked_content
 from registree.operations.observing import observed_entries
 from registree.store.base import PIECE
 from registree.store.payload import verified_pieces
@@ -148,7 +149,20 @@ def cat(source: RegistrySource, target: Target) -> Iterator[bytes]:
     if item.blob and content.source is not None:
         yield content.source.repository.blob(item.blob)
         return
-    yield from _stream(content, item.entry, item.extents)
+    try:
+        first, rest = _begin(_stream(content, item.entry, item.extents))
+    except ObjectMissing:  # the map may have been rewritten since it was cached
+        again = content.refreshed()
+        if again is None:
+            raise
+        item = next(again.items())
+        first, rest = _begin(_stream(again, item.entry, item.extents))
+    yield first
+    yield from rest
+
+
+def _begin(pieces: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    return next(pieces, b""), pieces
 
 
 def _first_two(content: Content) -> Iterator[Item]:
@@ -210,7 +224,7 @@ def diff(workspace: Workspace, before: str = "", after: str = "", names: Sequenc
         left, right = old.get(name), new.get(name)
         left_id, right_id = _manifest(left), _manifest(right)
         if after or not os.path.lexists(os.path.join(workspace.root, name)):
-            changes = [] if left_id == right_id else _diff_manifests(source, left, right)
+            changes = [] if left_id == right_id else _diff_manifests(workspace, source, left, right)
         else:
             changes = _diff_disk(workspace, source, left, name)
         if changes or left_id != right_id:
@@ -229,15 +243,28 @@ def _manifest(file: Metafile | None) -> ContentId | None:
     return file.manifest if isinstance(file, DatasetFile) else file.lock.manifest if file is not None else None
 
 
-def _content(source: RegistrySource, file: Metafile | None) -> Content | None:
-    if not isinstance(file, DatasetFile):
+def _content(workspace: Workspace, source: RegistrySource, file: Metafile | None) -> Content | None:
+    if isinstance(file, ImportFile):
+        return locked_content(workspace, file)
+    if file is None:
         return None
     return content_of_dataset(source, file.manifest, None, Selection())
 
 
-def _diff_manifests(source: RegistrySource, left: Metafile | None, right: Metafile | None) -> list[Change]:
-    old, new = _content(source, left), _content(source, right)
-    if old is None or new is None or old.tree is None or new.tree is None or old.reader is None or new.reader is None:
+def _diff_manifests(
+    workspace: Workspace, source: RegistrySource, left: Metafile | None, right: Metafile | None
+) -> list[Change]:
+    old, new = _content(workspace, source, left), _content(workspace, source, right)
+    plain = old is not None and new is not None and old.selection.is_all and new.selection.is_all
+    if (
+        not plain
+        or old is None
+        or new is None
+        or old.tree is None
+        or new.tree is None
+        or old.reader is None
+        or new.reader is None
+    ):
         return find_renames(
             diff_entries(old.entries() if old is not None else (), new.entries() if new is not None else ())
         )
@@ -258,7 +285,7 @@ def _entries_of(content: Content, leaves: Sequence[Leaf]) -> Iterator[Entry]:
 
 
 def _diff_disk(workspace: Workspace, source: RegistrySource, left: Metafile | None, name: str) -> list[Change]:
-    old = _content(source, left)
+    old = _content(workspace, source, left)
     learnt: list[tuple[str, Stat]] = []
     entries = observed_entries(workspace, name, learnt)
     return find_renames(diff_entries(old.entries() if old is not None else (), entries))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from registree.config import REGISTRY_FILE
-from registree.errors import StateError
+from registree.errors import Conflict, StateError
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, chain
 from registree.model.paths import METAFILE_SUFFIX
@@ -54,6 +54,13 @@ def commit(workspace: Workspace, message: str, *, dry_run: bool = False) -> Comm
         When there is nothing of `reg`'s to commit.
     """
     with workspace.writing():
+        unmerged = [path for path in workspace.repository.unmerged() if _is_own(path)]
+        if unmerged:
+            raise Conflict(
+                f"{', '.join(unmerged)} is in conflict",
+                hint="choose a version and git add it, then commit",
+                paths=tuple(unmerged),
+            )
         paths = staged_paths(workspace)
         edits = _edits(workspace, paths)
         if dry_run:

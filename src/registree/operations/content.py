@@ -10,7 +10,7 @@ from typing import NamedTuple
 from registree.config import Remote, make_remote
 from registree.errors import IntegrityError, RegError
 from registree.model.ids import ContentId, hash_bytes
-from registree.model.manifest import Entry, Kind, Totals, manifest_id
+from registree.model.manifest import Entry, Kind, Totals, check_entries, manifest_id
 from registree.model.metafile import DatasetFile, ImportFile, Lock
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
 from registree.model.places import Extents
@@ -239,6 +239,7 @@ def _content_in_git(source: RegistrySource, commit: str, target: Target, selecti
             items.append(_item_of_blob(source, file.blob, inner, file.mode, file.path))
     wanted = [Item(entry, i.extents, i.blob) for i in items if (entry := below.apply(i.entry)) is not None]
     wanted.sort(key=lambda item: item.entry.path)
+    check_entries([item.entry for item in wanted])
     stores = dict.fromkeys(store for reader in readers for store in reader.stores)
     reader = TreeReader(list(stores), source.machine.cache, source.machine.executor) if stores else None
     return Content(source, reader, None, below, None, wanted)

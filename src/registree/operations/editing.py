@@ -110,7 +110,7 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
             elif found.kind == Kind.LINK:
                 additions[path] = Entry(path, found.kind, len(found.target), found.target), ()
             else:
-                stored = writer.store_file(place_of(source, found.path), found.stat.st_size)
+                stored = writer.store_file(place_of(source, found.path))
                 if stored is None:
                     raise Conflict(f"{source} changed while it was read", hint="run it again when nothing writes to it")
                 content, places, after = stored

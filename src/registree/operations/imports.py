@@ -94,7 +94,7 @@ def import_dataset(
             return ImportResult(name, metafile, found.resolution.kind, found.resolution.note, 0, download, None)
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
         edits |= gitignore_edits(name, ignored=True)
-        fetched = 0
+        applied = None
         if download and not (unfinished and os.path.lexists(place)):
             applied = place_new(
                 machine,
@@ -105,11 +105,11 @@ def import_dataset(
                 verb="import",
                 announced=workspace.repository.edited_files(edits),
             )
-            fetched = applied.fetched_bytes
         remove_stale_staging(place)
         made = workspace.repository.edit(edits, message)
-        if download:
-            note_placed(workspace, name, content, content.entries())
+        if applied is not None:
+            note_placed(workspace, name, content, content.entries(), applied.at)
+        fetched = applied.fetched_bytes if applied is not None else 0
     return ImportResult(name, metafile, found.resolution.kind, found.resolution.note, fetched, download, made)
 
 
@@ -177,10 +177,10 @@ def make_lock(content: Content, found: Resolved) -> Lock:
     )
 
 
-def note_placed(workspace: Workspace, name: str, content: Content, entries: Iterator[Entry]) -> None:
-    """Note in the state that these entries of a work tree are as the content has them."""
+def note_placed(workspace: Workspace, name: str, content: Content, entries: Iterator[Entry], at: int) -> None:
+    """Note in the state that these entries were placed, at a time (nanoseconds since the epoch)."""
     root = os.path.join(workspace.root, name)
-    workspace.state.update(stats=stats_of(root, name, entries), placed=[(name, content.manifest)])
+    workspace.state.update(stats=stats_of(root, name, entries, at), placed=[(name, content.manifest)])
 
 
 def locked_content(workspace: Workspace, metafile: ImportFile, *, commit: str = "") -> Content:

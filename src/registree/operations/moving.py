@@ -166,9 +166,13 @@ def _inside(name: str, target: str) -> DatasetName:
 
 
 def _begun_move(workspace: Workspace, name: str, metafile: Metafile, target: str) -> DatasetName | None:
-    """Return the new name when a run that was killed had begun the same move."""
+    """Return the new name when a run that was killed had begun the same move, which is not in HEAD then."""
+    repository = workspace.repository
+    head = repository.head()
     for new in [_inside(name, target)] if target.endswith("/") else [parse_dataset_name(target), _inside(name, target)]:
         there = workspace.read_metafile(new)
+        if head is not None and repository.read(head, new + METAFILE_SUFFIX) is not None:
+            continue
         same = there is not None and replace(there, path=metafile.path, text="") == replace(metafile, text="")
         if same and new != name and not os.path.lexists(os.path.join(workspace.root, name)):
             return new

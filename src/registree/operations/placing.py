@@ -39,11 +39,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What was done to a work tree: files written and deleted, bytes that came over the network or from a remote."""
+    """What was done to a work tree: files written and deleted, bytes that came from a remote.
+
+    `at` is when all was verified, before anything got its name (nanoseconds since the epoch): what changed later is
+    not ours.
+    """
 
     written: int
     deleted: int
     fetched_bytes: int
+    at: int
 
 
 @contextmanager
@@ -137,11 +142,26 @@ def place_new(
                 raise
             _remove(tree)
             fetched = _bring_tree(machine, again, tree, placement, verb)
+        at = time.time_ns()
         with announced or nullcontext():
-            if os.path.lexists(target):
-                os.rename(target, os.path.join(folder, "old"))
-            os.rename(tree, target)
-    return Applied(content.totals.entries, 0, fetched)
+            _swap_whole(tree, target, os.path.join(folder, "old"), replace=replace)
+    return Applied(content.totals.entries, 0, fetched, at)
+
+
+def _swap_whole(tree: str, target: str, old: str, *, replace: bool) -> None:
+    there = os.path.lexists(target)
+    if there and not replace:
+        raise AlreadyExists(
+            f"{target} came into being meanwhile", hint="--force replaces it; -o PATH puts it elsewhere"
+        )
+    if there:
+        os.rename(target, old)
+    try:
+        os.rename(tree, target)
+    except OSError:
+        if there:
+            os.rename(old, target)
+        raise
 
 
 def _bring_tree(machine: Machine, content: Content, tree: str, placement: Placement, verb: str) -> int:
@@ -279,10 +299,11 @@ def apply_plan(
                 raise
             _empty(folder)
             staged, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
+        at = time.time_ns()
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
         for entry, path in staged:
             _swap_in(root, entry, path)
-    return Applied(len(staged), len(plan.delete), fetched)
+    return Applied(len(staged), len(plan.delete), fetched, at)
 
 
 def _stage(
@@ -358,13 +379,12 @@ def _clear_above(root: str, path: str) -> None:
             return
 
 
-def stats_of(root: str, name: str, entries: Iterable[Entry]) -> Iterator[tuple[str, Stat]]:
-    """Stream the stat cache's rows for files that were just placed."""
-    now = time.time_ns()
+def stats_of(root: str, name: str, entries: Iterable[Entry], at: int) -> Iterator[tuple[str, Stat]]:
+    """Stream the stat cache's rows for files that were placed at a time (nanoseconds since the epoch)."""
     for entry in entries:
         if entry.is_file:
             with suppress(OSError):
-                row = stat_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content, now)
+                row = stat_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content, at)
                 if row is not None:
                     yield (join(name, entry.path) if entry.path else name), row
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from registree.errors import IntegrityError, ObjectMissing, ReadOnly, StateError
+from registree.errors import FormatError, IntegrityError, ObjectMissing, ReadOnly, StateError
 from registree.git.upstream import push_branch
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
 from registree.model.selectors import not_found
 from registree.store.base import Store
-from registree.store.copying import CopyPlan, copy_manifest, plan_copy, seed_cache
+from registree.store.copying import CopyPlan, confirmed_packs, copy_manifest, plan_copy, seed_cache, trusted_pages
 from registree.store.layout import MANIFESTS, key
 from registree.workspace import Workspace
+
+_TRUSTED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def push(
             store.ensure_marker()
         _send(workspace, store, others, plans, size)
         if is_default:
-            _drop_confirmed(workspace, store, wanted)
+            _drop_confirmed(workspace, store, wanted, {plan.manifest for _, plan in plans})
         where, refs = push_branch(workspace.repository, workspace.note_git_folder) if upstream else ("", [])
     return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
 
@@ -90,13 +92,20 @@ def _plan(
 ) -> list[tuple[str, CopyPlan]]:
     """Plan what is sent; what the commits name must be on the remote, in the outbox, or on another remote."""
     executor = workspace.machine.executor
+    waiting = set(workspace.outbox.manifests())
     sizes = executor.map(lambda manifest: store.size(key(MANIFESTS, manifest)), wanted)
-    absent = [(name, manifest) for (manifest, name), size in zip(wanted.items(), sizes, strict=True) if size is None]
+    rows = [(name, manifest, size is not None) for (manifest, name), size in zip(wanted.items(), sizes, strict=True)]
+    todo = [(name, manifest) for name, manifest, there in rows if not there or manifest in waiting]
+    if not todo:
+        return []
+    known = [manifest for _, manifest, there in rows if there and manifest not in waiting][:_TRUSTED]
+    known += _published(workspace, {name for name, _ in todo})
+    trusted = trusted_pages(store, workspace.machine.cache, known, executor)
     plans: list[tuple[str, CopyPlan]] = []
     missing = []
-    for name, manifest in absent:
+    for name, manifest in todo:
         try:
-            plan = plan_copy((workspace.outbox, *others), store, manifest, executor)
+            plan = plan_copy((workspace.outbox, *others), store, manifest, executor, trusted)
         except ObjectMissing:
             missing.append((name, manifest))
             continue
@@ -111,6 +120,18 @@ def _plan(
             paths=tuple(f"{name} {id_text(manifest)}" for name, manifest in missing),
         )
     return plans
+
+
+def _published(workspace: Workspace, names: Collection[str]) -> list[ContentId]:
+    """Return the manifests that the upstream's branch had of some datasets when it was last seen."""
+    repository = workspace.repository
+    upstream = repository.upstream()
+    known = repository.remote_branch(*upstream) if upstream else None
+    if known is None or not repository.has_commit(known):
+        return []
+    source = workspace.registry()
+    files = [source.metafile(known, name) for name in names]
+    return [file.manifest for file in files if isinstance(file, DatasetFile)]
 
 
 def _send(
@@ -141,25 +162,35 @@ def _send(
         workspace.outbox.abandon()
 
 
-def _drop_confirmed(workspace: Workspace, store: Store, wanted: Mapping[ContentId, str]) -> None:
-    outbox = workspace.outbox
-    waiting = outbox.manifests()
-    for manifest in waiting:
-        if manifest in wanted and store.size(key(MANIFESTS, manifest)) is not None:
-            try:
-                packs = seed_cache(outbox, store, manifest, workspace.machine.cache, workspace.machine.executor)
-            except ObjectMissing:
-                packs = ()  # the remote had it already, and this outbox only a part
-            workspace.state.update(sent=packs)
-            outbox.drop_manifest(manifest)
-            for pack in packs:
-                outbox.drop_pack(pack)
+def _drop_confirmed(
+    workspace: Workspace, store: Store, wanted: Mapping[ContentId, str], sent: Collection[bytes]
+) -> None:
+    """Forget what the remote has for certain: each pack was asked for and has its size."""
+    outbox, executor = workspace.outbox, workspace.machine.executor
+    for manifest in outbox.manifests():
+        if manifest not in wanted or store.size(key(MANIFESTS, manifest)) is None:
+            continue
+        try:
+            packs = confirmed_packs(outbox, store, manifest, executor)
+            if manifest in sent:
+                seed_cache(store, manifest, outbox, workspace.machine.cache, executor)
+        except ObjectMissing:
+            packs = []  # the remote had it already, and this outbox only a part
+        workspace.state.update(sent=[pack.id for pack in packs])
+        outbox.drop_manifest(ContentId(manifest))
+        for pack in packs:
+            outbox.drop_pack(pack.id)
     if not outbox.manifests():
         outbox.clear()
 
 
-def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentId, str]:
+def named_manifests(workspace: Workspace, names: Sequence[str], *, everything: bool = False) -> dict[ContentId, str]:
     """Return the manifests of the work tree and of commits the upstream may not have, each with a dataset's name.
+
+    Parameters
+    ----------
+    everything
+        Look at the whole history of the current branch.
 
     Raises
     ------
@@ -180,14 +211,28 @@ def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentI
     if head is None:
         return found
     upstream = repository.upstream()
-    known = repository.remote_branch(*upstream) if upstream else None
-    commits = repository.history(head, known)
+    known = repository.remote_branch(*upstream) if upstream and not everything else None
     tagged = [commit for ref, commit in repository.refs().items() if ref.startswith("refs/tags/")]
-    for path, blob in repository.blobs_named([*commits, *tagged], METAFILE_SUFFIX):
+    _collect(workspace, [*repository.history(head, known), *tagged], names, found)
+    left = set(workspace.outbox.manifests()) - set(found)
+    if left and not names:  # commits that plain `git push` sent before, or of other branches
+        rest: dict[ContentId, str] = {}
+        for commit in repository.refs().values():
+            _collect(workspace, repository.history(commit), (), rest)
+        found |= {manifest: name for manifest, name in rest.items() if manifest in left}
+    return found
+
+
+def _collect(workspace: Workspace, commits: Iterable[str], names: Sequence[str], found: dict[ContentId, str]) -> None:
+    repository = workspace.repository
+    for path, blob in repository.blobs_named(commits, METAFILE_SUFFIX):
         name = path.removesuffix(METAFILE_SUFFIX)
         if names and name not in names:
             continue
-        metafile = parse_metafile(repository.blob(blob).decode(), path)
+        try:
+            metafile = parse_metafile(repository.blob(blob).decode(errors="replace"), path)
+        except FormatError as error:
+            workspace.machine.warn(f"{error.message}: a commit holds it, and what it names is not looked at")
+            continue
         if isinstance(metafile, DatasetFile):
             found.setdefault(metafile.manifest, name)
-    return found

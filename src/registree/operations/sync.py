@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from registree.errors import Conflict, FormatError, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
-from registree.model.checkout import join_three
+from registree.model.checkout import Step, join_three
 from registree.model.manifest import Entry
 from registree.model.metafile import DatasetFile, ImportFile
 from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
 from registree.operations.imports import import_placement, locked_content, note_placed
-from registree.operations.observing import observed_entries
+from registree.operations.observing import observe_path, observed_entries
 from registree.operations.placing import (
     Applied,
     Placement,
@@ -99,15 +99,18 @@ def restore(
         if check:
             return Restored(name, "differs", paths=(name,))
         applied = place_new(workspace.machine, content, root, placement, replace=False, verb="check out")
-        note_placed(workspace, name, content, content.entries())
+        note_placed(workspace, name, content, content.entries(), applied.at)
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
     learnt: list[tuple[str, Stat]] = []
     found = observed_entries(workspace, name, learnt, lenient=True)
     before = _placed_entries(workspace, name, content)
     steps = join_three(before, content.entries(), found)
-    only_copies = workspace.outbox.in_place_paths(root)
     plan = plan_steps(
-        (s for s in steps if s.before or s.after), root, restore=True, force=force, only_copies=only_copies
+        (_unhidden(workspace, name, s) for s in steps if s.before or s.after),
+        root,
+        restore=True,
+        force=force,
+        only_copies=_only_copies(workspace, name, content),
     )
     if plan.is_empty:
         workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
@@ -115,11 +118,11 @@ def restore(
     paths = tuple(step.path for step in (*plan.write, *plan.delete)) + plan.conflicts
     if check:
         return Restored(name, "differs", len(plan.write), len(plan.delete), paths=paths)
-    applied = Applied(0, 0, 0)
+    applied = Applied(0, 0, 0, 0)
     if plan.write or plan.delete:
         applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, verb="check out")
         written = [step.after for step in plan.write if step.after is not None]
-        workspace.state.update(stats=stats_of(root, name, written), placed=[(name, content.manifest)])
+        workspace.state.update(stats=stats_of(root, name, written, applied.at), placed=[(name, content.manifest)])
     if plan.conflicts:
         raise Conflict(
             f"{len(plan.conflicts)} files of {name} hold what no store has: "
@@ -128,6 +131,31 @@ def restore(
             paths=plan.conflicts,
         )
     return Restored(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
+
+
+def _unhidden(workspace: Workspace, name: str, step: Step) -> Step:
+    """A file that `.regignore` hides from the walk is there all the same, and may hold somebody's edits."""
+    if step.found is not None:
+        return step
+    return step._replace(found=observe_path(workspace.state, os.path.join(workspace.root, name), name, step.path))
+
+
+def _only_copies(workspace: Workspace, name: str, content: Content) -> frozenset[str]:
+    """Return the files of a work tree whose bytes lie nowhere else, since they were added in place and not pushed."""
+    root = os.path.join(workspace.root, name)
+    found = set(workspace.outbox.in_place_paths(root))
+    packs = workspace.outbox.in_place_packs()
+    placed = workspace.state.placed(name)
+    if packs and placed is not None and content.reader is not None:
+        try:
+            tree = content.reader.open(placed)
+            for page in content.reader.pages(tree, tree.leaves, maps=True):
+                for entry, extents in zip(page.entries, page.extents, strict=True):
+                    if any(extent.pack.id in packs for extent in extents):
+                        found.add(entry.path)
+        except (ObjectMissing, StoreError):
+            return frozenset(found)
+    return frozenset(found)
 
 
 def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:

@@ -127,9 +127,9 @@ def _update_one(
     before = _readable(workspace, metafile)
     root = os.path.join(workspace.root, name)
     if content.manifest == lock.manifest:
-        changes, applied = DiffSummary(0, 0, 0, 0, 0), Applied(0, 0, 0)
+        changes, applied = DiffSummary(0, 0, 0, 0, 0), Applied(0, 0, 0, 0)
     elif not os.path.lexists(root):  # the pin was written with --no-download: it stays a pin
-        changes, applied = _summary(before, content), Applied(0, 0, 0)
+        changes, applied = _summary(before, content), Applied(0, 0, 0, 0)
     else:
         plan, changes, leaves, gone = _plan_update(workspace, name, before, content, force=force)
         if plan.conflicts:
@@ -139,7 +139,7 @@ def _update_one(
                 hint="--force overwrites them; to keep them, put them elsewhere first",
                 paths=plan.conflicts,
             )
-        applied = Applied(0, 0, 0)
+        applied = Applied(0, 0, 0, 0)
         if not dry_run:
             applied = apply_plan(
                 machine,
@@ -152,7 +152,7 @@ def _update_one(
                 verb="update",
             )
             written = [step.after for step in plan.write if step.after is not None]
-            note_placed(workspace, name, content, iter(written))
+            note_placed(workspace, name, content, iter(written), applied.at)
     state = "would update" if dry_run else "updated"
     result = UpdatedImport(name, state, want, lock, after.lock, changes, applied.fetched_bytes, found.resolution.note)
     return result, None if dry_run else after

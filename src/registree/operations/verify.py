@@ -99,7 +99,7 @@ def verify_remote(
     chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
     store = workspace.store(chosen)
     store.check_format()
-    wanted = named_manifests(workspace, names)
+    wanted = named_manifests(workspace, names, everything=True)
     problems: list[Problem] = []
     packs: dict[bytes, PackRow] = {}
     owners: dict[bytes, str] = {}

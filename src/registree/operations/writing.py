@@ -7,7 +7,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from registree.errors import Conflict, InvalidInput, NotFound, ObjectMissing, StoreError, translate_os_error
+from registree.errors import (
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    NotFound,
+    ObjectMissing,
+    StoreError,
+    translate_os_error,
+)
 from registree.git.ignore import regignore
 from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
@@ -64,10 +72,24 @@ class OutboxWriter:
         known = self._usable.get(pack.id)
         if known is None:
             outbox = self.workspace.outbox
-            size = outbox.bytes_held(key(PACKS, pack.id)) if not self._in_place else outbox.size(key(PACKS, pack.id))
+            size = outbox.bytes_held(key(PACKS, pack.id))
+            if size is None and self._in_place and self._still_in_place(pack.id):
+                size = pack.size
             known = size == pack.size or not unsent or self.workspace.state.was_sent(pack.id)
             self._usable[pack.id] = known
         return known
+
+    def _still_in_place(self, pack: bytes) -> bool:
+        """Tell whether the files that hold a pack are as they were when they were added."""
+        sources = self.workspace.outbox.sources(key(PACKS, pack))
+        for path, _, _ in sources or ():
+            row = self.workspace.state.stat(os.path.relpath(path, self.workspace.root))
+            try:
+                if row is None or not row.matches(os.stat(path, follow_symlinks=False)):
+                    return False
+            except OSError:
+                return False
+        return bool(sources)
 
     def _known(self, chunk: bytes) -> Extent | None:
         found = self.workspace.state.place(chunk)
@@ -152,24 +174,26 @@ class DatasetWriter:
         cutter = LeafCutter()
         run: list[Entry] = []
         placed: list[tuple[Placed, ...]] = []
-        empty = True
+        empty = as_before = True
         before = self._run.packer.stored
         try:
-            for entry, places in self._walk():
+            for entry, places, kept in self._walk():
                 self.contents.add(entry)
                 run.append(entry)
+                as_before = as_before and kept
                 if entry.is_file and entry.size:
                     placed.append(places)
                 if cutter.ends_page(entry.path):
-                    self.tree.add(seal_leaf(run), placed)
-                    run, placed, empty = [], [], False
+                    self.tree.add(seal_leaf(run), placed, keep=as_before)
+                    run, placed, empty, as_before = [], [], False, True
             if run or empty:
-                self.tree.add(seal_leaf(run), placed)
+                self.tree.add(seal_leaf(run), placed, keep=as_before)
         except OSError as error:
             raise translate_os_error(error, os.path.basename(str(error.filename or self.name)), self._root) from error
         self.stored = self._run.packer.stored - before
 
-    def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...]]]:
+    def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
+        """Stream entries with their places, and whether those are the base's own."""
         workspace = self._workspace
         base = self._base_rows()
         known = workspace.state.stats(self.name)
@@ -190,13 +214,17 @@ class DatasetWriter:
             if not path:
                 cached = workspace.state.stat(self.name)
             older = base_row if base_row is not None and base_row[0].path == path else None
-            yield self._entry(found, cached, older)
+            entry, places = self._entry(found, cached, older)
+            yield entry, places, not places or (older is not None and places is older[1])
 
     def _base_rows(self) -> Iterator[tuple[Entry, Extents]]:
         if self._base is not None:
             tree = self._base.tree
-            for content in self._run.reader.pages(tree, tree.leaves, maps=True):
-                yield from zip(content.entries, content.extents, strict=True)
+            try:
+                for content in self._run.reader.pages(tree, tree.leaves, maps=True):
+                    yield from zip(content.entries, content.extents, strict=True)
+            except ObjectMissing as error:
+                self._workspace.machine.warn(f"part of the last version of {self.name} is lost ({error.message})")
 
     def _entry(
         self, found: Found, cached: Stat | None, older: tuple[Entry, Extents] | None
@@ -214,7 +242,7 @@ class DatasetWriter:
             self._learn_chunks(older[1])
         for _ in range(_TRIES):
             now = time.time_ns()
-            stored = self.store_file(place_of(self._root, found.path), found.stat.st_size)
+            stored = self.store_file(place_of(self._root, found.path), older)
             if stored is not None:
                 content, places, after = stored
                 row = stat_row(after, content, now)
@@ -243,8 +271,16 @@ class DatasetWriter:
         found = self._run.packer.find(content)
         return (found,) if found is not None and found.length == size else None
 
-    def store_file(self, path: str, size: int) -> tuple[ContentId, tuple[Placed, ...], os.stat_result] | None:
-        """Read, hash and pack one file; None when it changed meanwhile."""
+    def store_file(
+        self, path: str, older: tuple[Entry, Extents] | None = None
+    ) -> tuple[ContentId, tuple[Placed, ...], os.stat_result] | None:
+        """Read, hash and pack one file; None when it changed meanwhile.
+
+        Parameters
+        ----------
+        older
+            What the base has there: content that is the same keeps its place.
+        """
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             before = os.fstat(descriptor)
@@ -258,10 +294,17 @@ class DatasetWriter:
                 if len(content) != before.st_size:
                     return None
                 identifier = hash_bytes(content) if content else EMPTY
-                places = self._run.packer.store_small(content, identifier, path)
+                same = self._places_of(identifier, len(content), older)
+                places = same if same is not None else self._run.packer.store_small(content, identifier, path)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
+        if sum(place.length for place in places) != before.st_size:
+            raise IntegrityError(
+                f"a chunk list that {path} was compared with is wrong", hint="reg verify --remote --deep"
+            )
+        if before.st_size >= CHUNKED_FROM:
+            places = self._places_of(identifier, before.st_size, older) or places
         unchanged = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         return (identifier, places, after) if unchanged else None
 
@@ -275,4 +318,6 @@ class DatasetWriter:
                 blob = self._run.reader.pack_store(pack).read(key(CHUNKS, pack.id))
             except (ObjectMissing, StoreError):
                 continue
-            self._run.packer.learn(pack, decode_chunks(decompress(blob, "a chunk list")))
+            chunks = decode_chunks(decompress(blob, "a chunk list"))
+            if sum(length for _, length in chunks) == pack.size:
+                self._run.packer.learn(pack, chunks)

@@ -21,6 +21,8 @@ from registree.store.files import copy_file, hash_file, try_reflink
 
 FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"
 _NOTES_AT_ONCE = 50_000
+_NOTES = "notes.sqlite"
+_PARTS = (FILES, PARTIAL, MIRRORS, "pages", "maps", "manifests")
 TAG = "CACHEDIR.TAG"
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of registree: safe to delete. https://bford.info/cachedir/\n"
 
@@ -186,17 +188,26 @@ class Cache:
         return CacheUsage("all", files, size)
 
     def clean(self, *, dry_run: bool = False) -> CacheUsage:
-        """Drop all of it."""
+        """Drop all of it, and nothing else that may stand in its folder."""
         rows = self.usage()
-        if not dry_run and os.path.isdir(self.root):
-            doomed = f"{self.root}.{secrets.token_hex(6)}"
-            os.rename(self.root, doomed)
-            shutil.rmtree(doomed)
+        if not dry_run:
+            for part in _PARTS:
+                path = os.path.join(self.root, part)
+                if os.path.isdir(path):
+                    doomed = f"{path}.{secrets.token_hex(6)}"
+                    os.rename(path, doomed)
+                    shutil.rmtree(doomed)
+            for name in (_NOTES, TAG):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self.root, name))
+            with suppress(OSError):
+                os.rmdir(self.root)
             self._made.clear()
         return CacheUsage("all", sum(row.files for row in rows), sum(row.size for row in rows))
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        for folder, _, names in os.walk(self.root):
+        tops = [os.path.join(self.root, part) for part in _PARTS]
+        for folder, _, names in (row for top in tops for row in os.walk(top)):
             for name in names:
                 path = os.path.join(folder, name)
                 with suppress(FileNotFoundError):
@@ -216,7 +227,7 @@ class Cache:
             self._made.add(folder)
 
     def _notes_path(self) -> str:
-        return os.path.join(self.root, "notes.sqlite")
+        return os.path.join(self.root, _NOTES)
 
     def _note(self, content: bytes, executable: bool) -> tuple[int, int] | None:
         try:

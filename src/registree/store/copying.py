@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from registree.store.cache import Cache
 from registree.store.files import hash_file
 from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, key
 from registree.store.outbox import Outbox
-from registree.store.tree_reader import TreeReader
+from registree.store.tree_reader import Leaf, Tree, TreeReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,37 +40,71 @@ class CopyPlan:
         return sum(pack.size for pack in (*self.payload, *self.pages))
 
 
-def plan_copy(sources: Sequence[Store], remote: Store, manifest: bytes, executor: Executor) -> CopyPlan | None:
-    """Find out what a manifest still needs on a remote; None when it is there already.
-
-    A pack of pages that is on the remote came there after all that its maps name, so those need no look.
+def plan_copy(
+    sources: Sequence[Store], remote: Store, manifest: bytes, executor: Executor, trusted: Collection[bytes] = ()
+) -> CopyPlan | None:
+    """Find out what a manifest still needs on a remote; None when all of it is there.
 
     Parameters
     ----------
     sources
         Where it may be read from: the outbox, then other remotes.
+    trusted
+        Ids of pages whose payload is on the remote for certain: those of manifests that are there. That a pack of
+        pages is there says nothing of what its maps name: it may have come with another version.
     """
-    if remote.size(key(MANIFESTS, manifest)) is not None:
+    if remote.size(key(MANIFESTS, manifest)) is not None and (
+        sources[0].size(key(MANIFESTS, manifest)) is None or _is_whole(remote, manifest, executor)
+    ):
         return None
     reader = TreeReader((*sources, remote), None, executor)
     tree = reader.open(manifest)
-    pages = {pack.id: pack for place in tree.inner.values() for pack in (place.page.pack, place.map.pack)}
-    pages |= {place.pack.id: place.pack for leaf in tree.leaves for place in leaf.place or ()}
-    absent_pages = _absent(remote, list(pages.values()), executor)
-    new = [leaf for leaf in tree.leaves if leaf.place is None or leaf.place.page.pack.id in absent_pages]
-    payload: dict[bytes, PackRow] = {}
-    for content in reader.pages(tree, new, maps=True):
-        payload |= {extent.pack.id: extent.pack for row in content.extents for extent in row}
-    absent = absent_pages | _absent(remote, list(payload.values()), executor)
+    new = [leaf for leaf in tree.leaves if leaf.ref.page not in trusted]
+    pages, payload = _packs(reader, tree, new, trusted)
+    absent = _absent(remote, [*pages.values(), *payload.values()], executor)
     held = {pack.id for pack in (*payload.values(), *pages.values()) if pack.id in absent and _find(sources, pack)}
     return CopyPlan(
         manifest,
         tree.store,
-        tuple(payload.values()),
+        tuple(pack for pack in payload.values() if _find(sources, pack)),
         tuple(pack for pack in payload.values() if pack.id in held),
         tuple(pack for pack in pages.values() if pack.id in held),
         tuple(pack for pack in (*payload.values(), *pages.values()) if pack.id in absent - held),
     )
+
+
+def _packs(
+    reader: TreeReader, tree: Tree, leaves: Sequence[Leaf], trusted: Collection[bytes]
+) -> tuple[dict[bytes, PackRow], dict[bytes, PackRow]]:
+    """Return the packs of pages and of payload that some leaves of a tree need, with its upper pages."""
+    places = [place for page, place in tree.inner.items() if page not in trusted]
+    places += [leaf.place for leaf in leaves if leaf.place is not None]
+    pages = {extent.pack.id: extent.pack for place in places for extent in place}
+    payload: dict[bytes, PackRow] = {}
+    for content in reader.pages(tree, leaves, maps=True):
+        payload |= {extent.pack.id: extent.pack for row in content.extents for extent in row}
+    return pages, payload
+
+
+def _is_whole(remote: Store, manifest: bytes, executor: Executor) -> bool:
+    try:
+        reader = TreeReader((remote,), None, executor)
+        tree = reader.open(manifest)
+        pages, payload = _packs(reader, tree, tree.leaves, ())
+    except IntegrityError:
+        return False
+    return not _absent(remote, [*pages.values(), *payload.values()], executor)
+
+
+def trusted_pages(remote: Store, cache: Cache, manifests: Iterable[bytes], executor: Executor) -> set[bytes]:
+    """Return the ids of all pages of manifests that are on a remote."""
+    found: set[bytes] = set()
+    reader = TreeReader((remote,), cache, executor)
+    for manifest in manifests:
+        if remote.size(key(MANIFESTS, manifest)) is not None:
+            tree = reader.open(manifest)
+            found |= {leaf.ref.page for leaf in tree.leaves} | set(tree.inner)
+    return found
 
 
 def _absent(remote: Store, packs: Sequence[PackRow], executor: Executor) -> set[bytes]:
@@ -158,35 +192,30 @@ def _pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
     return scratch
 
 
-def seed_cache(outbox: Outbox, remote: Store, manifest: bytes, cache: Cache, executor: Executor) -> tuple[bytes, ...]:
-    """Keep the pages and maps of a manifest that was sent, and return the packs of the outbox that it names.
+def confirmed_packs(outbox: Outbox, remote: Store, manifest: bytes, executor: Executor) -> list[PackRow]:
+    """Return the packs of the outbox that a manifest names and that the remote holds too, of the same size."""
+    reader = TreeReader((outbox, remote), None, executor)
+    tree = reader.open(manifest)
+    local = [
+        leaf
+        for leaf in tree.leaves
+        if leaf.place is None or outbox.size(key(PACKS, leaf.place.page.pack.id)) is not None
+    ]
+    pages, payload = _packs(reader, tree, local, ())
+    rows = [row for row in {**pages, **payload}.values() if outbox.size(key(PACKS, row.id)) is not None]
+    absent = _absent(remote, rows, executor)
+    return [row for row in rows if row.id not in absent]
 
-    So the next `add` finds its base without asking the remote.
 
-    Raises
-    ------
-    ObjectMissing
-        When the outbox does not hold the manifest.
-    """
-    local = TreeReader((outbox,), None, executor)
+def seed_cache(remote: Store, manifest: bytes, outbox: Outbox, cache: Cache, executor: Executor) -> None:
+    """Keep the pages and maps of a manifest that was just sent, so that the next `add` need not ask the remote."""
     tree = TreeReader((outbox, remote), None, executor).open(manifest)
     folder = TreeReader.map_folder(remote)
     cache.put(MANIFESTS, manifest, outbox.read(key(MANIFESTS, manifest)))
     cache.put(folder, manifest, outbox.read(key(MAPS, manifest)))
-    packs: dict[bytes, None] = {}
-    own = []
-    for leaf in tree.leaves:
-        if leaf.place is None or outbox.size(key(PACKS, leaf.place.page.pack.id)) is not None:
-            own.append(leaf)
-        if leaf.place is not None and own and own[-1] is leaf:
-            packs |= {leaf.place.page.pack.id: None, leaf.place.map.pack.id: None}
-            for kind, extent in (("pages", leaf.place.page), (folder, leaf.place.map)):
-                cache.put(kind, leaf.ref.page, local.read_pack(extent.pack, extent.offset, extent.length))
-    for page, place in tree.inner.items():
+    places = [(leaf.ref.page, leaf.place) for leaf in tree.leaves if leaf.place is not None]
+    for page, place in (*places, *tree.inner.items()):
         for kind, extent in (("pages", place.page), (folder, place.map)):
-            if outbox.size(key(PACKS, extent.pack.id)) is not None:
-                packs[extent.pack.id] = None
-                cache.put(kind, page, local.read_pack(extent.pack, extent.offset, extent.length))
-    for content in TreeReader((outbox,), None, executor).pages(tree, own, maps=True):
-        packs |= {extent.pack.id: None for row in content.extents for extent in row}
-    return tuple(packs)
+            where = key(PACKS, extent.pack.id)
+            if outbox.size(where) is not None:
+                cache.put(kind, page, outbox.read(where, extent.offset, extent.length))

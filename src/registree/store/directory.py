@@ -35,7 +35,10 @@ class DirectoryStore(Store):
         with self._translated(key):
             descriptor = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                wanted = os.fstat(descriptor).st_size - offset if length is None else length
+                size = os.fstat(descriptor).st_size
+                wanted = size - offset if length is None else length
+                if offset + wanted > size:
+                    raise ObjectMissing(key, self.address, hint="it is there and shorter than it should be")
                 content = os.pread(descriptor, wanted, offset)
                 while len(content) < wanted:  # a read is cut at 2 GiB, or the file ends
                     more = os.pread(descriptor, wanted - len(content), offset + len(content))

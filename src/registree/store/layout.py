@@ -83,4 +83,4 @@ def redact(url: str) -> str:
     parts = urlsplit(url)
     if "@" in parts.netloc:
         parts = parts._replace(netloc=parts.netloc.rsplit("@", 1)[1])
-    return parts.geturl()
+    return parts._replace(query="", fragment="").geturl()

@@ -87,6 +87,11 @@ class Outbox(DirectoryStore):
         rows = msgspec.json.decode(content, type=list[tuple[str, int, int]])
         return [(os.path.join(self.work_tree, path), start, length) for path, start, length in rows]
 
+    def in_place_packs(self) -> set[bytes]:
+        """Return the packs whose bytes lie in the work tree alone."""
+        names = [PACKS + name.removeprefix(IN_PLACE) for name, _ in self.keys(IN_PLACE)]
+        return {found for name in names if self.bytes_held(name) is None and (found := id_of_key(name)) is not None}
+
     def in_place_paths(self, folder: str) -> frozenset[str]:
         """Return the files below a folder (or the file itself) whose only copy they are, relative to it."""
         found = set()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from registree.errors import FormatError
 from registree.execute import Progress
@@ -190,26 +191,37 @@ class Placer:
     def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
         entry = wanted.entry
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
-        temporary = self._partial(wanted)
-        write_large(self._packs(), self._executor, wanted._replace(path=temporary), base=base)
-        os.chmod(temporary, self._mode(entry))
-        try:
-            os.rename(temporary, wanted.path)
-        except OSError:  # the cache is on another disk
-            copy_file(temporary, wanted.path, self._mode(entry))
-            os.unlink(temporary)
+        with self._partial(wanted) as temporary:
+            write_large(self._packs(), self._executor, wanted._replace(path=temporary), base=base)
+            os.chmod(temporary, self._mode(entry))
+            try:
+                os.rename(temporary, wanted.path)
+            except OSError:  # the cache is on another disk
+                copy_file(temporary, wanted.path, self._mode(entry))
+                os.unlink(temporary)
         self._adopt(entry, wanted.path)
         self.placed_bytes += entry.size
         self._progress.advance(1, entry.size)
 
-    def _partial(self, wanted: Wanted) -> str:
+    @contextmanager
+    def _partial(self, wanted: Wanted) -> Iterator[str]:
+        """Give the path at which a large file is gathered: in the cache, unless another process gathers it there."""
+        own = wanted.path + ".partial"
         try:
             path = self._cache.partial(wanted.entry.content)
-            if os.access(os.path.dirname(path), os.W_OK):
-                return path
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
-            pass
-        return wanted.path + ".partial"
+            yield own
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = os.stat(path).st_ino == os.fstat(descriptor).st_ino  # else it was finished just now
+        except (BlockingIOError, FileNotFoundError):
+            same = False
+        try:
+            yield path if same else own
+        finally:
+            os.close(descriptor)
 
     def _adopt(self, entry: Entry, path: str) -> None:
         if not self._keep:

@@ -61,10 +61,19 @@ class TreeWriter:
         self._waiting: deque[_Row] = deque()
         self._packs: list[OpenPack] = []
         self._open: OpenPack | None = None
+        self._kept: set[ChildPlace] = set()
 
-    def add(self, leaf: LeafPage, placed: list[tuple[Placed, ...]]) -> None:
-        """Add the next leaf page; `placed` has a row for each file of more than zero bytes."""
-        kept = self._known.get(leaf.ref.page)
+    def add(self, leaf: LeafPage, placed: list[tuple[Placed, ...]], *, keep: bool = False) -> None:
+        """Add the next leaf page.
+
+        Parameters
+        ----------
+        placed
+            A row for each file of more than zero bytes.
+        keep
+            Whether all rows are those of the older version, so that its page and map may stand for this one.
+        """
+        kept = self._known.get(leaf.ref.page) if keep else None
         row = _Row(leaf.ref, kept, leaf.content, placed)
         self._rows.append(row)
         if kept is None:
@@ -89,6 +98,7 @@ class TreeWriter:
         self._close()
         refs = [row.ref for row in self._rows]
         places = [row.kept or _child_place(row) for row in self._rows]
+        self._kept = {place for row in self._rows if (place := row.kept) is not None}
         level = 1
         pages = list(cut_inner(level, refs))
         while len(pages) > 1:
@@ -107,8 +117,9 @@ class TreeWriter:
         for page in pages:
             own, at = places[at : at + len(page.children)], at + len(page.children)
             kept = self._known.get(page.ref.page)
-            if kept is not None:
+            if kept is not None and self._kept.issuperset(own):
                 written.append(kept)
+                self._kept.add(kept)
             else:
                 written.append((self._put(page.content), self._put(encode_inner_map(page.level, own))))
         self._close()

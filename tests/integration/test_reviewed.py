@@ -1,0 +1,275 @@
+"""Cases in which data was once lost, or a hostile registry got through: each stays mended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from dulwich.objects import Blob, Commit, Tree
+from dulwich.repo import Repo
+
+from tests.conftest import Reg, git, tree, write
+
+
+def remote_packs(registry: Path) -> list[Path]:
+    """List the packs of the embedded remote."""
+    return [path for path in (registry / ".reg/remote/packs").rglob("*") if path.is_file()]
+
+
+def hostile_commit(repo: Repo, parent: bytes | None, top: Tree) -> bytes:
+    """Commit a tree that `git` itself would refuse to make."""
+    repo.object_store.add_object(top)
+    commit = Commit()
+    commit.tree = top.id
+    commit.parents = [parent] if parent else []
+    commit.author = commit.committer = b"Eve <eve@example.org>"
+    commit.commit_time = commit.author_time = int(time.time())
+    commit.commit_timezone = commit.author_timezone = 0
+    commit.message = b"evil"
+    repo.object_store.add_object(commit)
+    return commit.id
+
+
+def test_versions_of_two_branches_that_share_a_page_are_both_whole_on_the_remote(registry: Path, reg: Reg) -> None:
+    write(registry, {f"D/{index:05}": str(index) for index in range(6000)})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    git(registry, "checkout", "-qb", "two")
+    os.unlink(registry / "D/00003")
+    write(registry, {"D/09999": "X"})
+    reg(registry, "add", "D", "-m", "v2")
+    git(registry, "checkout", "-qb", "three")
+    write(registry, {"D/09999": "v3"})
+    reg(registry, "add", "D", "-m", "v3")
+    git(registry, "checkout", "-q", "main")
+    git(registry, "merge", "-q", "--squash", "three")
+    git(registry, "commit", "-qm", "v3")
+    reg(registry, "push")
+    git(registry, "checkout", "-q", "two")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+def test_pack_that_another_dataset_needs_is_kept_when_a_colleague_pushed_the_first(
+    registry: Path, tmp_path: Path, reg: Reg
+) -> None:
+    git(tmp_path, "clone", "-q", str(registry), "other")
+    other = tmp_path / "other"
+    write(other, {"X/a": "the same"})
+    write(registry, {"X/a": "the same", "Y/b": "only here"})
+    reg(other, "remote", "add", "default", registry / ".reg/remote")
+    reg(other, "add", "X", "-m", "X")
+    reg(other, "push", "--no-git")
+    reg(registry, "add", "X", "Y", "-m", "Both")
+    reg(registry, "push", "X")
+    shutil.rmtree(registry / "Y")
+    reg(registry, "checkout", "Y")
+    assert (registry / "Y/b").read_text() == "only here"
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+def test_file_added_in_place_and_renamed_is_stored_and_never_deleted(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/keep": "x"})
+    reg(registry, "add", "D", "-m", "v1")
+    write(registry, {"D/a": "ONLY"})
+    time.sleep(0.05)
+    reg(registry, "add", "--in-place", "D", "-m", "v2")
+    os.rename(registry / "D/a", registry / "D/b")
+    reg(registry, "add", "--in-place", "D", "-m", "v3")
+    reg(registry, "checkout", "D", "--rev", "HEAD~2", code=7)
+    assert (registry / "D/b").read_text() == "ONLY"
+
+
+def test_file_that_regignore_hides_is_not_overwritten(registry: Path, reg: Reg) -> None:
+    write(registry, {"E/notes.txt": "one", "E/other": "x"})
+    reg(registry, "add", "E", "-m", "v1")
+    write(registry, {"E/.regignore": "notes.txt\n"})
+    reg(registry, "add", "E", "-m", "v2")
+    write(registry, {"E/notes.txt": "MY EDITS"})
+    reg(registry, "checkout", "E", "--rev", "HEAD~1", code=7)
+    assert (registry / "E/notes.txt").read_text() == "MY EDITS"
+
+
+def test_edit_is_seen_after_an_import_that_was_repeated(registry: Path, consumer: Path, reg: Reg) -> None:
+    write(registry, {"D/f": "abc"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    reg(consumer, "import", registry, "D")
+    git(consumer, "rm", "-q", "--cached", "D.reg.yaml")
+    os.unlink(consumer / "D/f")
+    write(consumer, {"D/f": "ABC"})
+    time.sleep(0.1)
+    reg(consumer, "import", registry, "D")
+    write(registry, {"D/f": "new"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    reg(consumer, "update", code=7)
+    assert (consumer / "D/f").read_text() == "ABC"
+
+
+def test_cache_clean_leaves_what_is_not_the_caches(tmp_path: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mine", {"precious": "p", "files/x": "y"})
+    monkeypatch.setenv("REG_CACHE_DIR", str(tmp_path / "mine"))
+    reg(tmp_path, "cache", "clean")
+    assert tree(tmp_path / "mine") == {"precious": b"p"}
+
+
+def test_payload_is_sent_for_commits_that_git_pushed_first(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    git(tmp_path, "init", "-q", "--bare", "upstream.git")
+    git(registry, "remote", "add", "origin", str(tmp_path / "upstream.git"))
+    git(registry, "push", "-qu", "origin", "main")
+    for version in ("two", "three"):
+        write(registry, {"D/a": version})
+        reg(registry, "add", "D", "-m", version)
+    git(registry, "push", "-q")
+    reg(registry, "push")
+    assert not list((registry / ".reg/outbox").rglob("manifests/*/*"))
+    assert reg(registry, "verify", "--remote", "--deep", "--json").json["versions"] == 2
+
+
+def test_pack_that_the_remote_lost_is_sent_again_when_it_is_added_again(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": b"a" * 5000})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    for path in remote_packs(registry):
+        path.unlink()
+    os.unlink(registry / ".reg/state.sqlite")
+    shutil.rmtree(registry / ".reg/remote/manifests")
+    reg(registry, "cache", "clean")
+    reg(registry, "add", "D")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+def test_pack_that_the_outbox_lost_is_made_again(registry: Path, reg: Reg) -> None:
+    write(registry, {f"D/{index:05}": str(index) for index in range(3000)})
+    reg(registry, "add", "D", "-m", "v1")
+    for path in (registry / ".reg/outbox/packs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    reg(registry, "add", "D")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+def test_adding_again_without_the_state_stores_nothing_twice(registry: Path, reg: Reg) -> None:
+    write(registry, {f"D/{index:05}": str(index) for index in range(3000)})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    os.unlink(registry / ".reg/state.sqlite")
+    assert reg(registry, "add", "D", "--json").json["datasets"][0]["stored"] == 0
+    assert not [path for path in (registry / ".reg/outbox").rglob("packs/*/*") if path.is_file()]
+
+
+def test_commit_during_a_conflict_is_refused(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    git(registry, "checkout", "-qb", "side")
+    write(registry, {"D/a": "side"})
+    reg(registry, "add", "D", "-m", "side")
+    git(registry, "checkout", "-q", "main")
+    reg(registry, "checkout")
+    write(registry, {"D/a": "main"})
+    reg(registry, "add", "D", "-m", "main")
+    git(registry, "merge", "side", check=False)
+    reg(registry, "commit", "-m", "oops", code=7)
+    assert git(registry, "show", "HEAD:D.reg.yaml")
+
+
+def test_checkout_of_a_revision_keeps_an_add_that_is_not_committed(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    write(registry, {"D/new": "not committed"})
+    reg(registry, "add", "D")
+    reg(registry, "checkout", "D", "--rev", "HEAD", code=7)
+    assert (registry / "D/new").read_text() == "not committed"
+    reg(registry, "checkout", "D", "--rev", "HEAD", "--force")
+    assert tree(registry / "D") == {"a": b"one"}
+
+
+def test_move_onto_a_twin_is_refused(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "same", "E/a": "same"})
+    reg(registry, "add", "D", "E", "-m", "Twins")
+    shutil.rmtree(registry / "D")
+    shutil.rmtree(registry / "E")
+    assert reg(registry, "move", "D", "E", "-m", "mv", code=None).code in (2, 7)
+    assert (registry / "D.reg.yaml").exists()
+
+
+@pytest.mark.parametrize("names", [(b".git", b"hooks", b"post-commit"), (b"..", b"evil")])
+def test_pull_writes_nothing_that_a_hostile_tree_puts_outside(
+    registry: Path, tmp_path: Path, reg: Reg, names: tuple[bytes, ...]
+) -> None:
+    git(tmp_path, "clone", "-q", "--bare", str(registry), "upstream.git")
+    git(tmp_path, "clone", "-q", str(tmp_path / "upstream.git"), "clone")
+    with Repo(str(tmp_path / "upstream.git")) as repo:
+        head = repo.head()
+        blob = Blob.from_string(b"#!/bin/sh\ntouch /tmp/owned\n")
+        repo.object_store.add_object(blob)
+        identifier, mode = blob.id, 0o100755
+        for name in reversed(names[1:]):
+            folder = Tree()
+            folder.add(name, mode, identifier)
+            repo.object_store.add_object(folder)
+            identifier, mode = folder.id, stat.S_IFDIR
+        top = repo[repo[head].tree]
+        assert isinstance(top, Tree)
+        top.add(names[0], mode, identifier)
+        repo.refs[b"refs/heads/main"] = hostile_commit(repo, head, top)
+    reg(tmp_path / "clone", "pull", code=6)
+    assert not (tmp_path / "clone/.git/hooks/post-commit").exists()
+    assert not (tmp_path / "evil").exists()
+
+
+def test_get_writes_nothing_that_a_hostile_tree_puts_outside(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    with Repo(str(registry)) as repo:
+        blob = Blob.from_string(b"evil")
+        repo.object_store.add_object(blob)
+        inner, outer, top = Tree(), Tree(), repo[repo[repo.head()].tree]
+        assert isinstance(top, Tree)
+        inner.add(b"evil.txt", 0o100644, blob.id)
+        repo.object_store.add_object(inner)
+        outer.add(b"..", stat.S_IFDIR, inner.id)
+        repo.object_store.add_object(outer)
+        top.add(b"data", stat.S_IFDIR, outer.id)
+        repo.refs[b"refs/heads/main"] = hostile_commit(repo, repo.head(), top)
+    place = tmp_path / "deep/elsewhere"
+    place.mkdir(parents=True)
+    assert reg(place, "get", registry, "data", code=None).code in (2, 6)
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+def test_deeply_nested_metafile_is_refused_and_nothing_crashes(registry: Path, reg: Reg) -> None:
+    (registry / "bomb.reg.yaml").write_text("reg: 1\nmanifest: " + "[" * 100_000)
+    ran = reg(registry, "list")
+    assert "bomb.reg.yaml" in ran.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://ghp_token@example.org/data",
+        "https://example.org/data?sig=secret",
+        "filecache::file:///etc",
+        "zip://x.zip",
+    ],
+)
+def test_remote_that_holds_a_secret_or_wraps_another_is_refused(registry: Path, reg: Reg, url: str) -> None:
+    before = (registry / "reg.yaml").read_bytes()
+    reg(registry, "remote", "add", "bad", url, code=2)
+    assert (registry / "reg.yaml").read_bytes() == before
+
+
+def test_diff_in_a_consumer_shows_no_change_of_an_import_that_has_none(
+    registry: Path, consumer: Path, reg: Reg
+) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    reg(consumer, "import", registry, "D", "-m", "Import")
+    assert "no differences" in reg(consumer, "diff").out
