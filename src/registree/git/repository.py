@@ -133,7 +133,7 @@ class GitRepository:
         folders
             The Git folders that it wrote to.
         """
-        if _git_is_running():
+        if _git_is_running([self.root, *folders]):
             return
         for top in folders:
             for folder, _, names in os.walk(top):
@@ -582,16 +582,23 @@ class GitRepository:
         return (remote, merge) if remote and merge else None
 
 
-def _git_is_running() -> bool:
-    """Tell whether any `git` runs on this machine, whose locks must be left alone; in doubt, one does."""
+def _git_is_running(folders: Sequence[str]) -> bool:
+    """Tell whether a `git` runs in one of these folders, whose locks must be left alone; in doubt, one does."""
     try:
         processes = [name for name in os.listdir("/proc") if name.isdigit()]
     except OSError:
         return True
     for process in processes:
-        with suppress(OSError), open(f"/proc/{process}/comm", encoding="ascii", errors="replace") as file:
-            if file.read().startswith("git"):
-                return True
+        try:
+            with open(f"/proc/{process}/comm", encoding="ascii", errors="replace") as file:
+                if file.read().startswith("git"):
+                    place = os.readlink(f"/proc/{process}/cwd")
+                    if any(place == folder or place.startswith(folder + os.sep) for folder in folders):
+                        return True
+        except FileNotFoundError:
+            continue  # it has ended
+        except OSError:
+            return True
     return False
 
 
