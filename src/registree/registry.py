@@ -28,7 +28,8 @@ from registree.operations import status as _status
 from registree.operations import sync as _sync
 from registree.operations import update as _update
 from registree.operations import verify as _verify
-from registree.workspace import Machine, RegistrySource, Workspace
+from registree.source import Machine, RegistrySource
+from registree.workspace import Workspace
 
 PathLike = str | os.PathLike[str]
 

@@ -20,7 +20,7 @@ from registree.model.ids import hash_bytes, id_text
 from registree.model.manifest import Entry, PageRef, encode_inner, encode_leaf
 from registree.model.metafile import ImportFile, Lock
 from registree.model.paths import DatasetName, EntryPath
-from registree.workspace import Machine
+from registree.source import Machine
 
 HERE = Path(__file__).parent
 DATASETS = ("small", "one-file.csv", "empty", "many", "many-edited", "chunked", "chunked-edited")

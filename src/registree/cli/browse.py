@@ -17,7 +17,8 @@ from registree.model.metafile import ImportFile
 from registree.model.paths import DatasetName, printable
 from registree.model.targets import Target
 from registree.operations.browsing import DatasetDiff, cat, diff, files, list_datasets, open_source, show
-from registree.workspace import RegistrySource, Workspace
+from registree.source import RegistrySource
+from registree.workspace import Workspace
 
 _KINDS = {Kind.FILE: "file", Kind.EXECUTABLE: "executable", Kind.LINK: "link", Kind.DIRECTORY: "directory"}
 _SHOWN = 50

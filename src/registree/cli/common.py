@@ -11,7 +11,8 @@ import typer
 from registree.cli.output import warn
 from registree.cli.progress import TerminalProgress
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, parse_dataset_name
-from registree.workspace import Machine, Workspace
+from registree.source import Machine
+from registree.workspace import Workspace
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]

@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Callable
 
-from dulwich.ignore import IgnoreFilter, IgnoreFilterManager, read_ignore_patterns
+from dulwich.ignore import IgnoreFilter, read_ignore_patterns
 
-from registree.git.repository import Edit, GitRepository
+from registree.git.repository import Edit
 from registree.model.paths import join
 
 REGIGNORE = ".regignore"
@@ -56,12 +56,6 @@ def gitignore_edits(path: str, *, ignored: bool) -> dict[str, Edit]:
     folder, _, name = path.rpartition("/")
     line = ignore_line(name)
     return {join(folder, ".gitignore"): with_line(line) if ignored else without_line(line)}
-
-
-def is_ignored(repository: GitRepository, path: str) -> bool:
-    """Tell whether Git ignores a path."""
-    manager = IgnoreFilterManager.from_repo(repository.dulwich, repository.dulwich.get_config_stack())
-    return bool(manager.is_ignored(path))
 
 
 def regignore(root: str, top: str | None = None) -> Callable[[str, bool], bool] | None:

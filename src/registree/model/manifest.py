@@ -21,6 +21,7 @@ from registree.model.paths import check_entry_path
 FORMAT = 1
 BOUNDARY_BITS = 10
 """A page holds 2**10 items on average (measured in docs/decisions/0002)."""
+_ENDS_LEAF, _ENDS_FIRST, _ENDS_SECOND = ((1 << BOUNDARY_BITS * level) - 1 for level in (1, 2, 3))
 PAGE_LIMIT = 8192
 """A page never holds more items than this; a run without a boundary is cut here."""
 MAX_LEVEL = 3
@@ -240,11 +241,11 @@ def boundary_level(path: str) -> int:
     The rule: in the first four bytes of BLAKE3(path), little-endian, each 10 zero bits from the lowest end one level.
     """
     value = int.from_bytes(blake3(path.encode()).digest(4), "little")
-    if value & 0x3FF:
+    if value & _ENDS_LEAF:
         return 0
-    if value & 0xFFFFF:
+    if value & _ENDS_FIRST:
         return 1
-    return 2 if value & 0x3FFFFFFF else 3
+    return 2 if value & _ENDS_SECOND else 3
 
 
 class LeafPage(NamedTuple):

@@ -20,11 +20,12 @@ from registree.model.targets import Target
 from registree.operations.content import Content, Item, content_at, content_of_dataset, resolve_target
 from registree.operations.imports import locked_content
 from registree.operations.observing import observed_entries
+from registree.source import Machine, RegistrySource
 from registree.store.base import PIECE
 from registree.store.payload import verified_pieces
 from registree.store.state import Stat
 from registree.store.tree_reader import Leaf, verify_content
-from registree.workspace import Machine, RegistrySource, Workspace
+from registree.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from registree.model.places import Extents
 from registree.model.selection import Selection
 from registree.model.selectors import Resolution, not_found, resolve
 from registree.model.targets import Target
+from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf, Tree, TreeReader
-from registree.workspace import RegistrySource
 
 _LFS = b"version https://git-lfs.github.com/spec/v1\n"
 

@@ -13,8 +13,8 @@ from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, content_at, resolve_target
 from registree.operations.placing import Placement, place_new
+from registree.source import Machine, RegistrySource
 from registree.store.files import LinkKind
-from registree.workspace import Machine, RegistrySource
 
 COPIES = Placement((LinkKind.REFLINK, LinkKind.COPY), keep=False)
 """How files are placed that the user may edit: `get` and `checkout`."""

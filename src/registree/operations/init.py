@@ -20,8 +20,9 @@ from registree.config import (
 from registree.errors import AlreadyExists, NotFound
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, GitRepository, chain
+from registree.source import Machine
 from registree.store.opening import is_local, local_path, open_store
-from registree.workspace import Machine, Workspace
+from registree.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

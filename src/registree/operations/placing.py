@@ -18,12 +18,12 @@ from registree.model.paths import join
 from registree.model.places import Extents
 from registree.operations.content import Content, Item
 from registree.operations.observing import is_behind_link, place_of
+from registree.source import Machine
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
 from registree.store.state import Stat, stat_row
 from registree.store.tree_reader import Leaf
-from registree.workspace import Machine
 
 
 @dataclass(frozen=True, slots=True)

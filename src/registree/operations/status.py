@@ -15,8 +15,9 @@ from registree.operations.commit import staged_paths
 from registree.operations.content import Content
 from registree.operations.imports import locked_content
 from registree.operations.observing import observed_entries
+from registree.source import Machine, RegistrySource
 from registree.store.state import Stat
-from registree.workspace import Machine, RegistrySource, Workspace
+from registree.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,9 @@ from registree.operations.content import Content, Resolved, content_at, resolve_
 from registree.operations.imports import import_placement, locked_content, make_lock, note_placed
 from registree.operations.observing import observe_path, observe_tree
 from registree.operations.placing import Applied, Plan, apply_plan, plan_steps, reuse_from
+from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf
-from registree.workspace import RegistrySource, Workspace
+from registree.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

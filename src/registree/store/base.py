@@ -22,10 +22,13 @@ class Store(ABC):
         Where it is, as a person would write it, without secrets.
     writable
         False for what can only be read (HTTP).
+    is_outbox
+        Whether it is an outbox, whose content is not kept in the cache: it is on this disk already.
     """
 
     address: str
     writable: bool = True
+    is_outbox: bool = False
 
     @abstractmethod
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -116,14 +115,13 @@ class DirectoryStore(Store):
                 elif not entry.name.startswith(TEMPORARY):
                     yield f"{current}/{entry.name}", entry.stat().st_size
 
-    def sweep(self, older_than: float = 0.0) -> None:
-        """Remove temporary files of writers that were killed: those not changed for some time (seconds)."""
-        limit = time.time() - older_than
+    def sweep(self) -> None:
+        """Remove temporary files of writers that were killed; the caller is the only writer."""
         for folder, _, names in os.walk(self.root):
             for name in names:
                 path = os.path.join(folder, name)
                 with suppress(FileNotFoundError):
-                    if name.startswith(TEMPORARY) and os.stat(path).st_mtime <= limit:
+                    if name.startswith(TEMPORARY):
                         os.unlink(path)
 
     @contextmanager
@@ -140,6 +138,7 @@ class DirectoryStore(Store):
             yield descriptor
             os.fsync(descriptor)
             os.replace(temporary, target)
+            sync_directory(folder)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary)

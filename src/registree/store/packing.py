@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
@@ -17,6 +17,7 @@ from registree.errors import Conflict
 from registree.model.ids import ContentId, hash_bytes
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, Extents, PackRow, merge_extents
 from registree.store.base import write_at
+from registree.store.block_reader import BLOCK, BlockReader
 from registree.store.chunk_index import ChunkIndex, decode_chunks, encode_chunks, extents_of
 from registree.store.files import hash_file
 
@@ -26,7 +27,6 @@ OWN_PACK_FROM = 16 << 20
 """A file of at least this many bytes, none of them known, gets a pack of its own."""
 CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX = 16 << 10, 64 << 10, 256 << 10
 """Bytes of a chunk (FastCDC 2020, https://ieeexplore.ieee.org/document/9055082; measured in docs/decisions/0003)."""
-_BLOCK = 4 << 20
 _BUFFER = 2 << 20
 
 
@@ -147,7 +147,7 @@ def read_sources(sources: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
         with open(path, "rb") as file:
             file.seek(start)
             left = length
-            while left and (block := file.read(min(left, _BLOCK))):
+            while left and (block := file.read(min(left, BLOCK))):
                 left -= len(block)
                 yield block
 
@@ -250,7 +250,7 @@ class Packer:
             When it turns out shorter or longer than that.
         """
         with ThreadPoolExecutor(1) as helper:
-            reader = _Reader(descriptor, helper)
+            reader = BlockReader(descriptor, helper)
             own = size >= OWN_PACK_FROM
             places = _merged(self._store_own(reader, path) if own else self._store_shared(reader, path))
             identifier = reader.finish()
@@ -258,7 +258,7 @@ class Packer:
             raise Conflict(f"{path} changed while it was read", hint="run it again when nothing writes to it")
         return identifier, places
 
-    def _store_shared(self, reader: _Reader, path: str) -> Iterator[Placed]:
+    def _store_shared(self, reader: BlockReader, path: str) -> Iterator[Placed]:
         for chunk in self._cutter.cut_stream(reader):
             place = self._store_chunk(hash_bytes(chunk.data), chunk.data, (path, chunk.offset))
             if self._shared is not None:
@@ -267,7 +267,7 @@ class Packer:
                 self.closed[-1].chunked = True
             yield place
 
-    def _store_own(self, reader: _Reader, path: str) -> Iterator[Placed]:
+    def _store_own(self, reader: BlockReader, path: str) -> Iterator[Placed]:
         """Store chunks in packs of the file's own.
 
         Until the first known chunk the blocks are written as they are read, so that the pack is the file; from there
@@ -353,60 +353,6 @@ def _merged(places: Iterable[Placed]) -> tuple[Placed, ...]:
             continue
         merged.append(place)
     return tuple(merged)
-
-
-class _Reader:
-    """Reads a file block by block for the cutter; a second thread hashes the whole and writes blocks to a sink."""
-
-    def __init__(self, descriptor: int, helper: ThreadPoolExecutor) -> None:
-        self.position = 0
-        self.sink: Callable[[bytes, int], None] | None = None
-        self._descriptor = descriptor
-        self._helper = helper
-        self._hasher = blake3()
-        self._running: list[Future[None]] = []
-        self._block = b""
-        self._used = 0
-        self._recent: list[tuple[int, bytes]] = []
-
-    def readinto(self, target: memoryview) -> int:
-        if self._used == len(self._block):
-            self._block, self._used = os.read(self._descriptor, _BLOCK), 0
-            if not self._block:
-                return 0
-            self._recent = [*self._recent[-2:], (self.position, self._block)]
-            if len(self._running) > 3:
-                self._running.pop(0).result()
-            self._running.append(self._helper.submit(self._process, self._block, self.position, self.sink))
-            self.position += len(self._block)
-        count = min(len(target), len(self._block) - self._used)
-        target[:count] = self._block[self._used : self._used + count]
-        self._used += count
-        return count
-
-    def _process(self, block: bytes, start: int, sink: Callable[[bytes, int], None] | None) -> None:
-        self._hasher.update(block)
-        if sink is not None:
-            sink(block, start)
-
-    def wait(self) -> None:
-        """Wait until all that was read is hashed and written."""
-        while self._running:
-            self._running.pop(0).result()
-
-    def stop_sink(self) -> None:
-        """Write no more blocks, once those that were read are written."""
-        self.sink = None
-        self.wait()
-
-    def unread(self, offset: int) -> bytes:
-        """Return what was read of the file from an offset on (it lies in the last blocks)."""
-        return b"".join(block[max(0, offset - start) :] for start, block in self._recent if start + len(block) > offset)
-
-    def finish(self) -> ContentId:
-        """Return the content id of all that was read."""
-        self.wait()
-        return ContentId(self._hasher.digest())
 
 
 __all__ = ["OpenPack", "Packer", "Pending", "Placed", "settle"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from registree.errors import FormatError, InvalidInput, NotFound
 from registree.model.manifest import Kind, link_stays_inside
-from registree.model.paths import METAFILE_SUFFIX, check_entry_path, join, portability_problems
+from registree.model.paths import check_entry_path, join, portability_problems
 
 Ignored = Callable[[str, bool], bool]
 """Tells whether a path (relative, is it a directory?) is left out."""
@@ -176,8 +176,3 @@ def _name_of(found: os.stat_result) -> str:
         if test(found.st_mode):
             return name
     return "no regular file"
-
-
-def is_metafile(name: str) -> bool:
-    """Tell whether a file's name is that of a metafile."""
-    return name.endswith(METAFILE_SUFFIX)

@@ -15,7 +15,7 @@ from registree.model.places import ChildPlace, Extent, Extents, PackRow, decode_
 from registree.model.ranges import plan_ranges
 from registree.store.base import Store
 from registree.store.cache import Cache
-from registree.store.layout import MANIFESTS, MAPS, PACKS, compress, decompress, key
+from registree.store.layout import MANIFESTS, MAPS, PACKS, decompress, key
 
 BATCH = 64
 """Leaf pages read together: some 4 MB."""
@@ -75,10 +75,6 @@ class TreeReader:
         self._executor = executor
         self._holder: dict[bytes, Store] = {}
         self._checked: set[int] = set()
-
-    def holds(self, manifest: bytes) -> bool:
-        """Tell whether any store has this manifest."""
-        return any(store.size(key(MANIFESTS, manifest)) is not None for store in self.stores)
 
     def open(self, manifest: bytes, *, fresh: bool = False) -> Tree:
         """Read a manifest down to the list of its leaf pages.
@@ -199,7 +195,7 @@ class TreeReader:
         cached = self._cache.get(MANIFESTS, manifest) if self._cache is not None else None
         if cached is not None:
             for store in self.stores:
-                if _is_outbox(store):
+                if store.is_outbox:
                     if store.size(where) is not None:
                         return store.read(where), store
                 elif self._cache is not None and self._cache.get(self.map_folder(store), manifest) is not None:
@@ -214,7 +210,7 @@ class TreeReader:
                 unreachable = unreachable or error
                 continue
             self._check_format(store)
-            if self._cache is not None and not _is_outbox(store):
+            if self._cache is not None and not store.is_outbox:
                 self._cache.put(MANIFESTS, manifest, blob)
             return blob, store
         if cached is not None and self.stores:
@@ -242,7 +238,7 @@ class TreeReader:
         if cached is not None:
             return cached
         blob = store.read(key(MAPS, manifest))
-        if self._cache is not None and not _is_outbox(store):
+        if self._cache is not None and not store.is_outbox:
             self._cache.put(folder, manifest, blob)
         return blob
 
@@ -271,16 +267,12 @@ class TreeReader:
 
     def _cacheable(self, pack: PackRow) -> bool:
         holder = self._holder.get(pack.id)
-        return holder is None or not _is_outbox(holder)
+        return holder is None or not holder.is_outbox
 
     @staticmethod
     def map_folder(store: Store) -> str:
         """Return the cache's folder for the maps of one store: each has maps of its own."""
         return f"maps/{hash_bytes(store.address.encode()).hex()[:16]}"
-
-
-def _is_outbox(store: Store) -> bool:
-    return getattr(store, "is_outbox", False)
 
 
 def _check_row(ref: PageRef, page: Page, level: int) -> None:
@@ -295,8 +287,5 @@ def verify_content(content: bytes | memoryview, expected: bytes, what: str, plac
     if found != expected:
         raise IntegrityError(
             f"{what} from {place} is damaged: its bytes hash to {id_text(found)}, not {id_text(expected)}",
-            hint="reg verify --remote --deep says what else is; reg push --repair mends it from a copy",
+            hint="reg verify --remote --deep says what else is",
         )
-
-
-__all__ = ["Leaf", "LeafContent", "Tree", "TreeReader", "compress", "verify_content"]
