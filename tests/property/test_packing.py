@@ -19,7 +19,7 @@ from registree.errors import Conflict
 from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents
 from registree.registry import get
-from registree.store import packing
+from registree.store import block_reader, packing
 from registree.store.chunk_index import decode_chunks, encode_chunks
 from registree.store.packing import CHUNKED_FROM, OWN_PACK_FROM, OpenPack, Packer, read_sources, settle
 
@@ -38,10 +38,10 @@ def lowered() -> Iterator[None]:
             "CHUNK_MIN": KIB // 2,
             "CHUNK_AVERAGE": 2 * KIB,
             "CHUNK_MAX": 8 * KIB,
-            "_BLOCK": 16 * KIB,
+            "BLOCK": 16 * KIB,
             "_BUFFER": 4 * KIB,
         }.items():
-            patch.setattr(packing, name, size)
+            patch.setattr(block_reader if name == "BLOCK" else packing, name, size)
         yield
 
 
@@ -246,10 +246,10 @@ def test_files_around_the_real_boundaries_travel_whole(tmp_path: Path) -> None:
             "CHUNK_MIN": 32 * KIB,
             "CHUNK_AVERAGE": 128 * KIB,
             "CHUNK_MAX": 512 * KIB,
-            "_BLOCK": 4 << 20,
+            "BLOCK": 4 << 20,
             "_BUFFER": 2 << 20,
         }.items():
-            patch.setattr(packing, name, size)
+            patch.setattr(block_reader if name == "BLOCK" else packing, name, size)
         registry = Registry.init(tmp_path / "registry")
         folder = registry.root / "d"
         folder.mkdir()
