@@ -170,7 +170,10 @@ def _after_status(found: Status) -> str:
 
 def push_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Datasets to send payload of, and no commits; all when none is named."
+        ),
     ] = None,
     remote: Annotated[
         str | None, typer.Option("--remote", metavar="NAME", help="Another remote than the first.")
@@ -182,7 +185,8 @@ def push_command(
 ) -> None:
     """Send payload to the remote, then commits and tags.
 
-    Commits and tags go to the upstream of the current branch, if it has one.
+    Commits and tags go to the upstream of the current branch, if it has one, and only when no dataset is named: so no
+    commit goes before all that it names.
     """
     found = workspace(quiet=quiet)
     chosen = [name_here(found, name) for name in names or []]
