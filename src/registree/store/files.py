@@ -12,6 +12,7 @@ from blake3 import blake3
 from registree.model.ids import ContentId, hash_bytes
 
 _SMALL = 1 << 20
+_BLOCK = 16 << 20
 _FICLONE = 0x40049409
 """ioctl number of FICLONE (linux/fs.h)."""
 _CANNOT = (
@@ -36,22 +37,15 @@ class LinkKind(Enum):
 
 def hash_file(path: str) -> ContentId:
     """Return the content id of a file, in bounded memory, on all cores when it is large."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size < _SMALL:
-            return hash_bytes(_read_all(descriptor))
-    finally:
-        os.close(descriptor)
-    hasher = blake3(max_threads=blake3.AUTO)
-    hasher.update_mmap(path)
-    return ContentId(hasher.digest())
-
-
-def _read_all(descriptor: int) -> bytes:
-    content = os.read(descriptor, _SMALL)
-    while more := os.read(descriptor, _SMALL):
-        content += more
-    return content
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < _SMALL:
+            return hash_bytes(file.read())
+        hasher = blake3(max_threads=blake3.AUTO)
+        block = memoryview(bytearray(min(size, _BLOCK)))
+        while count := file.readinto(block):
+            hasher.update(block[:count])
+        return ContentId(hasher.digest())
 
 
 def copy_file(source: str, target: str, mode: int) -> None:

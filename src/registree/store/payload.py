@@ -16,7 +16,7 @@ from registree.model.ids import hash_bytes, id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
 from registree.model.ranges import Range, plan_ranges
-from registree.store.base import PIECE
+from registree.store.base import PIECE, write_at
 from registree.store.files import hash_file
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
@@ -76,7 +76,7 @@ def is_whole(wanted: Wanted) -> bool:
 
 def write_large(
     reader: TreeReader, executor: Executor, wanted: Wanted, *, base: tuple[str, Extents] | None = None
-) -> None:
+) -> int:
     """Bring a large file to `wanted.path`, several pieces at once; verified when it is whole.
 
     What is there already of an interrupted attempt is kept: the pieces done are noted beside it.
@@ -85,7 +85,12 @@ def write_large(
     ----------
     base
         An older version of the file on this disk and where its bytes lay: what both share is copied from it.
+
+    Returns
+    -------
+    The bytes that came from packs, not from the older version or an earlier attempt.
     """
+    fetched = 0
     pieces = _pieces(wanted, base)
     note = wanted.path + ".done"
     done = _read_note(note)
@@ -96,22 +101,22 @@ def write_large(
             os.ftruncate(descriptor, wanted.entry.size)
         with open(note, "a", encoding="ascii") as log:
             left = [piece for piece in pieces if (piece.position, piece.length) not in done]
-            waiting: deque[tuple[_Piece, Future[None]]] = deque()
+            waiting: deque[tuple[_Piece, Future[int]]] = deque()
             for piece in left:
                 if len(waiting) >= 2 * _AHEAD:
-                    _finish(waiting.popleft(), log)
+                    fetched += _finish(waiting.popleft(), log)
                 waiting.append((piece, executor.submit(_copy, reader, piece, descriptor)))
             while waiting:
-                _finish(waiting.popleft(), log)
+                fetched += _finish(waiting.popleft(), log)
     finally:
         os.close(descriptor)
     os.unlink(note)
     if hash_file(wanted.path) != wanted.entry.content:
         os.unlink(wanted.path)
         if base is not None:
-            write_large(reader, executor, wanted)  # the older version on this disk was not what it seemed
-            return
+            return fetched + write_large(reader, executor, wanted)  # the older version was not what it seemed
         raise _damaged(reader, wanted)
+    return fetched
 
 
 def verified_pieces(reader: TreeReader, entry: Entry, extents: Extents) -> Iterator[bytes]:
@@ -142,14 +147,16 @@ class _Piece(NamedTuple):
     local: tuple[str, int] | None
 
 
-def _finish(waiting: tuple[_Piece, Future[None]], log: IO[str]) -> None:
+def _finish(waiting: tuple[_Piece, Future[int]], log: IO[str]) -> int:
     piece, future = waiting
-    future.result()
+    fetched = future.result()
     log.write(f"{piece.position} {piece.length}\n")
     log.flush()
+    return fetched
 
 
-def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> None:
+def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> int:
+    """Bring one piece and return how many of its bytes came from a pack."""
     if piece.local is not None:
         path, offset = piece.local
         with suppress(OSError):
@@ -159,10 +166,11 @@ def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> None:
             finally:
                 os.close(source)
             if len(content) == piece.length:
-                os.pwrite(descriptor, content, piece.position)
-                return
+                write_at(descriptor, content, piece.position)
+                return 0
     pack, offset, length = piece.extent
     reader.pack_store(pack).copy_range(key(PACKS, pack.id), offset, length, descriptor, piece.position)
+    return length
 
 
 def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> list[_Piece]:

@@ -192,7 +192,7 @@ class Placer:
         entry = wanted.entry
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
         with self._partial(wanted) as temporary:
-            write_large(self._packs(), self._executor, wanted._replace(path=temporary), base=base)
+            fetched = write_large(self._packs(), self._executor, wanted._replace(path=temporary), base=base)
             os.chmod(temporary, self._mode(entry))
             try:
                 os.rename(temporary, wanted.path)
@@ -200,7 +200,7 @@ class Placer:
                 copy_file(temporary, wanted.path, self._mode(entry))
                 os.unlink(temporary)
         self._adopt(entry, wanted.path)
-        self.placed_bytes += entry.size
+        self.placed_bytes += fetched
         self._progress.advance(1, entry.size)
 
     @contextmanager
