@@ -209,7 +209,7 @@ def test_pull_writes_nothing_that_a_hostile_tree_puts_outside(
     git(tmp_path, "clone", "-q", str(tmp_path / "upstream.git"), "clone")
     with Repo(str(tmp_path / "upstream.git")) as repo:
         head = repo.head()
-        blob = Blob.from_string(b"#!/bin/sh\ntouch /tmp/owned\n")
+        blob = Blob.from_string(b"#!/bin/sh\nexit 1\n")
         repo.object_store.add_object(blob)
         identifier, mode = blob.id, 0o100755
         for name in reversed(names[1:]):

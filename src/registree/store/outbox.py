@@ -25,6 +25,7 @@ from registree.store.tree_writer import WrittenTree
 
 IN_PLACE = "in-place"
 _TEMPORARY = "tmp"
+_PUBLISHING = "tmp/publishing"
 
 
 class Outbox(DirectoryStore):
@@ -184,13 +185,35 @@ class Outbox(DirectoryStore):
         The caller holds the repository's lock.
         """
         folder = f"{self.root}/{_TEMPORARY}"
+        self._roll_back()
         shutil.rmtree(folder, ignore_errors=True)
         self.sweep()
         os.makedirs(folder)
         return folder
 
+    def _note_publishing(self, packs: Sequence[OpenPack], trees: Sequence[WrittenTree]) -> None:
+        """Note what is about to be new here, so that a run that is killed half-way can be undone."""
+        ids = [pack.row.id for pack in packs if pack.row is not None]
+        new = [found.hex() for found in ids if self.size(key(PACKS, found)) is None]
+        manifests = [tree.manifest.hex() for tree in trees if self.size(key(MANIFESTS, tree.manifest)) is None]
+        self.write(_PUBLISHING, msgspec.json.encode((new, manifests)))
+
+    def _roll_back(self) -> None:
+        """Undo a publication that was killed before its last manifest was there."""
+        try:
+            packs, manifests = msgspec.json.decode(super().read(_PUBLISHING), type=tuple[list[str], list[str]])
+        except ObjectMissing:
+            return
+        if any(self.size(key(MANIFESTS, bytes.fromhex(found))) is None for found in manifests):
+            for found in manifests:
+                self.drop_manifest(bytes.fromhex(found))
+            for found in packs:
+                self.drop_pack(bytes.fromhex(found))
+        self.delete(_PUBLISHING)
+
     def abandon(self) -> None:
-        """Remove what `begin` gave."""
+        """Remove what `begin` gave, and what a publication that failed half-way has moved already."""
+        self._roll_back()
         shutil.rmtree(f"{self.root}/{_TEMPORARY}", ignore_errors=True)
 
     def bytes_held(self, key: str) -> int | None:
@@ -200,7 +223,9 @@ class Outbox(DirectoryStore):
     def publish(self, packs: Sequence[OpenPack], trees: Sequence[WrittenTree]) -> None:
         """Move written datasets into place: packs, chunk lists, maps, manifests, in this order."""
         self.ensure_marker()
-        for pack in (*packs, *(pack for tree in trees for pack in tree.packs)):
+        every = (*packs, *(pack for tree in trees for pack in tree.packs))
+        self._note_publishing(every, trees)
+        for pack in every:
             assert pack.row is not None  # noqa: S101 -- closed packs are named
             if pack.sources is None:
                 self.adopt(key(PACKS, pack.row.id), pack.path)
