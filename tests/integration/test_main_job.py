@@ -32,3 +32,10 @@ def test_get_works_where_there_is_no_repository(registry: Path, tmp_path: Path, 
     place.mkdir()
     reg(place, "get", registry, "table.csv")
     assert (place / "table.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_new_folder_inside_a_repository_becomes_a_registry_of_its_own(consumer: Path, reg: Reg) -> None:
+    reg(consumer, "init", "registry")
+    assert (consumer / "registry/.git").is_dir()
+    assert (consumer / "registry/reg.yaml").exists()
+    assert not (consumer / "reg.yaml").exists()

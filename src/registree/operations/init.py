@@ -52,10 +52,7 @@ def init(path: str, machine: Machine, *, base: str, remote: str | None = None, t
     AlreadyExists
         When it is a registry already.
     """
-    try:
-        repository = GitRepository.discover(path)
-    except NotFound:
-        repository = GitRepository.init(path)
+    repository = _repository(path)
     workspace = Workspace(repository, machine)
     if workspace.is_registry:
         raise AlreadyExists(f"{workspace.root} is a registry already", hint="reg status; reg remote list")
@@ -72,6 +69,16 @@ def init(path: str, machine: Machine, *, base: str, remote: str | None = None, t
             edits |= _template(workspace.root)
         commit = repository.edit(edits, "Make this repository a registry of data")
     return InitResult(workspace.root, made, remote is None, commit)
+
+
+def _repository(path: str) -> GitRepository:
+    """Open the repository that a folder lies in; a folder that is new becomes one of its own, wherever it lies."""
+    if os.path.exists(path):
+        try:
+            return GitRepository.discover(path)
+        except NotFound:
+            pass
+    return GitRepository.init(path)
 
 
 def _written_url(remote: str | None, root: str, base: str) -> str:
