@@ -6,6 +6,7 @@ Run it as ``python reader.py STORE MANIFEST TARGET``, with a manifest's id as a 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +78,10 @@ def page(raw: bytes, identifier: bytes) -> tuple[int, list[list[Any]]]:
     need(paths == sorted(set(paths)) and (len(rows) == 1 or "" not in paths), "order")
     for row in rows if level == 0 else []:
         path, kind, size, content = row
-        need(not path or not {"", ".", "..", ".git", ".reg"} & set(path.lower().split("/")), f"path {path!r}")
+        seen = re.sub("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]", "", path.lower()).split("/")
+        bare = {part.split(":")[0].rstrip(" .") for part in seen}
+        need(not {".git", ".reg", "git~1", "reg~1"} & bare, f"path {path!r}")
+        need(not path or not {"", ".", ".."} & set(path.split("/")), f"path {path!r}")
         need("\0" not in path and (path or kind < 2), f"path {path!r}")
         need(kind < 4 and len(content) == (32, 32, size, 0)[kind] and not (kind == 3 and size), f"entry {path!r}")
         above = {path[:end] for end in range(len(path)) if path[end] == "/"}

@@ -159,6 +159,8 @@ def refused() -> list[dict[str, str]]:
         "path with ..": encode_leaf([Entry("../a", 0, 1, FILE_ID)]),
         "absolute path": encode_leaf([Entry("/a", 0, 1, FILE_ID)]),
         "path below .git": encode_leaf([Entry("x/.Git/hooks/pre-commit", 1, 1, FILE_ID)]),
+        "path below .git on NTFS": encode_leaf([Entry("git~1/config", 0, 1, FILE_ID)]),
+        "path below .git on HFS+": encode_leaf([Entry("x/.g\u200cit/config", 0, 1, FILE_ID)]),
         "path with NUL": encode_leaf([Entry("a\0b", 0, 1, FILE_ID)]),
         "path below a file": encode_leaf([ONE, Entry("a!", 0, 1, FILE_ID), Entry("a/b", 0, 1, FILE_ID)]),
         "path below a link": encode_leaf([Entry("a", 2, 1, b"b"), Entry("a/b", 0, 1, FILE_ID)]),

@@ -23,9 +23,13 @@ METAFILE_SUFFIX = ".reg.yaml"
 MAX_PART = 255
 MAX_PATH = 4096
 
-# A part is anything but `.`, `..`, `.git`, `.reg` (any case: some disks fold it) and holds no NUL and no
-# half of a surrogate pair (which is how Python shows a name that is not UTF-8).
-_SAFE = re.compile(r"(?:(?!(?:\.\.?|\.git|\.reg)(?:/|\Z))[^/\0\ud800-\udfff]+(?:/(?!\Z)|\Z))+\Z", re.IGNORECASE)
+# A part is anything but `.`, `..`, `.git`, `.reg` and holds no NUL and no half of a surrogate pair (which is how Python
+# shows a name that is not UTF-8). As git does, refused is also what other disks take for `.git`: any case; on NTFS dots,
+# spaces or a stream after it, and its short name; on HFS+ what is left without the characters that it leaves out.
+_OWN = r"(?:\.git|\.reg|git~1|reg~1)[ .]*(?::[^/]*)?(?=/|\Z)"
+_SAFE = re.compile(rf"(?:(?!\.\.?(?:/|\Z)|{_OWN})[^/\0\ud800-\udfff]+(?:/(?!\Z)|\Z))+\Z", re.IGNORECASE)
+_LEFT_OUT = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
+_HIDDEN = re.compile(rf"(?:\A|/){_OWN}", re.IGNORECASE)
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\..*)?\Z", re.IGNORECASE)
 _UNPORTABLE = re.compile(r'[<>:"\\|?*\x00-\x1f]|[ .]\Z')
 
@@ -36,10 +40,10 @@ def check_entry_path(path: str) -> EntryPath:
     Raises
     ------
     FormatError
-        For an absolute path, an empty or dotted part, a part named ``.git`` or ``.reg``, a NUL, text that is not
-        UTF-8, a part over 255 bytes or a path over 4096 bytes.
+        For an absolute path, an empty or dotted part, a part that some disk takes for ``.git`` or ``.reg``, a NUL,
+        text that is not UTF-8, a part over 255 bytes or a path over 4096 bytes.
     """
-    if _SAFE.match(path) is None:
+    if _SAFE.match(path) is None or not (path.isascii() or _HIDDEN.search(path.translate(_LEFT_OUT)) is None):
         raise FormatError(f"path {path!r} may not stand in a dataset (it is absolute, dotted, or under .git or .reg)")
     if len(path) > MAX_PART // 4:
         encoded = path.encode()
