@@ -129,7 +129,7 @@ class RegistrySource:
             mirror = open_mirror(url, folder)
             if mirror.has_commit(need):
                 return cls(clean, mirror, machine, overrides)
-        with held_lock(folder + ".lock", f"the mirror of {clean}", machine.settings.lock_wait * 10):
+        with held_lock(folder + ".lock", f"the mirror of {clean}", machine.settings.lock_wait * 10, machine.warn):
             return cls(clean, fetch_mirror(url, folder), machine, overrides)
 
     @property

@@ -69,7 +69,7 @@ class Workspace:
             self.make_local()
         except OSError as error:
             raise StateError(f"{self.root} cannot be written ({error.strerror})") from error
-        with held_lock(self.local("lock"), self.root, self.machine.settings.lock_wait):
+        with held_lock(self.local("lock"), self.root, self.machine.settings.lock_wait, self.machine.warn):
             note = self.local("writing")
             self._recover(note)
             self.note_git_folder(self.repository.control)

@@ -153,7 +153,7 @@ def writer(root: Path) -> Iterator[subprocess.Popen[str]]:
     """Run another process that writes to a registry until it is told to stop."""
     code = (
         "import sys; from registree.store.locking import held_lock\n"
-        "with held_lock(sys.argv[1], 'it', 5): print('held', flush=True); sys.stdin.read()"
+        "with held_lock(sys.argv[1], 'it', 5, print): print('held', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code, str(root / ".reg/lock")],
@@ -1110,7 +1110,7 @@ def test_reading_never_waits(hub: Path, tmp_path: Path, reg: Reg) -> None:
     publish(reg, hub, "cats", {"a": "a"})
     reg(hub, "config", "lock.wait", "0")
     verbs = ("status", "list", "files cats", "cat cats:a", "show cats", "diff", "verify", "verify --remote", "config")
-    with held_lock(str(hub / ".reg/lock"), "it", 1):
+    with held_lock(str(hub / ".reg/lock"), "it", 1, str):
         for verb in verbs:
             reg(hub, *verb.split())
         reg(tmp_path, "get", hub, "cats", "-o", "out")
@@ -1133,7 +1133,7 @@ def test_writer_gives_up_and_says_for_whom_it_waited(hub: Path, reg: Reg) -> Non
 def test_every_writer_waits_for_another(hub: Path, reg: Reg, verb: str) -> None:
     publish(reg, hub, "cats", {"a": "a"})
     reg(hub, "config", "lock.wait", "0")
-    with held_lock(str(hub / ".reg/lock"), "it", 1):
+    with held_lock(str(hub / ".reg/lock"), "it", 1, str):
         assert f"process {os.getpid()}" in reg(hub, *verb.split(), code=7).err
 
 
@@ -1141,10 +1141,11 @@ def test_writer_waits_until_another_is_done(hub: Path, reg: Reg) -> None:
     write(hub, {"cats/a": "a"})
     reg(hub, "config", "lock.wait", "20")
     with writer(hub) as child:
-        timer = threading.Timer(0.3, lambda: child.stdin and child.stdin.close())
+        timer = threading.Timer(1, lambda: child.stdin and child.stdin.close())
         timer.start()
-        reg(hub, "add", "cats", "-m", "Add cats")
+        ran = reg(hub, "add", "cats", "-m", "Add cats")
         timer.join()
+        assert ran.err.count(f"waiting for process {child.pid}, which is writing to {hub}") == 1
         assert child.wait() == 0
         child.stdin = None
 

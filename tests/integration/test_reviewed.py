@@ -273,3 +273,20 @@ def test_diff_in_a_consumer_shows_no_change_of_an_import_that_has_none(
     reg(registry, "push")
     reg(consumer, "import", registry, "D", "-m", "Import")
     assert "no differences" in reg(consumer, "diff").out
+
+
+@pytest.mark.parametrize("folder", ["manifests", "maps", "reg-store.json"])
+def test_object_of_absurd_length_is_refused_before_it_is_read(
+    registry: Path, consumer: Path, home: Path, reg: Reg, folder: str
+) -> None:
+    write(registry, {"D/a": "a"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    place = registry / ".reg/remote" / folder
+    path = place if place.is_file() else next(path for path in place.rglob("*") if path.is_file())
+    os.truncate(path, 1 << 40)
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    ran = reg(consumer, "import", registry, "D", code=2)
+    assert path.name in ran.err
+    assert "bytes long" in ran.err
+    assert not (consumer / "D").exists()

@@ -6,11 +6,13 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
-from registree.errors import ObjectMissing, ReadOnly
+from registree.errors import FormatError, ObjectMissing, ReadOnly
 from registree.store.layout import MARKER, check_marker, marker
 
 PIECE = 16 << 20
 """Bytes read at once when a long range is copied."""
+WHOLE_LIMIT = 65 << 20
+"""Bytes of an object that is read whole: a page or a map may have 64 MiB before it is compressed."""
 
 
 class Store(ABC):
@@ -32,10 +34,12 @@ class Store(ABC):
 
     @abstractmethod
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Return an object's bytes, or `length` bytes of it from `offset`.
+        """Return a small object's bytes from `offset`, or `length` bytes of any object.
 
         Raises
         ------
+        FormatError
+            When it is to be read to its end, and has over `WHOLE_LIMIT` bytes.
         ObjectMissing
             When there is no such object, or it ends before the range does.
         StoreError, AuthError
@@ -84,6 +88,18 @@ class Store(ABC):
         except ObjectMissing:
             return
         check_marker(content, self.address)
+
+
+def check_whole(length: int, key: str, address: str) -> None:
+    """Refuse an object that is longer than any object that is read whole.
+
+    Raises
+    ------
+    FormatError
+        Naming it.
+    """
+    if length > WHOLE_LIMIT:
+        raise FormatError(f"{key} in {address} is over {WHOLE_LIMIT} bytes long, and no such object is")
 
 
 class OfflineStore(Store):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
-from registree.store.base import Store, write_at
+from registree.store.base import Store, check_whole, write_at
 
 TEMPORARY = ".tmp-"
 
@@ -36,6 +36,8 @@ class DirectoryStore(Store):
             try:
                 size = os.fstat(descriptor).st_size
                 wanted = size - offset if length is None else length
+                if length is None:
+                    check_whole(wanted, key, self.address)
                 if offset + wanted > size:
                     raise ObjectMissing(key, self.address, hint="it is there and shorter than it should be")
                 content = os.pread(descriptor, wanted, offset)

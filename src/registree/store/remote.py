@@ -10,7 +10,7 @@ from typing import Any
 import fsspec
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, ReadOnly, RegError, StoreError
-from registree.store.base import Store
+from registree.store.base import WHOLE_LIMIT, Store, check_whole
 from registree.store.layout import redact
 
 _READ_ONLY = ("http", "https", "github", "zip", "tar")
@@ -53,7 +53,8 @@ class FsspecStore(Store):
             return b""
         with self._translated(key):
             if length is None:
-                content: bytes = self._fs.cat_file(self._path(key), **({"start": offset} if offset else {}))
+                content: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + WHOLE_LIMIT + 1)
+                check_whole(len(content), key, self.address)
                 return content
             content = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
         if len(content) > length:  # a server that does not know ranges answers with the whole object
