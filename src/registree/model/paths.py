@@ -23,9 +23,9 @@ METAFILE_SUFFIX = ".reg.yaml"
 MAX_PART = 255
 MAX_PATH = 4096
 
-# A part is anything but `.`, `..`, `.git`, `.reg` and holds no NUL and no half of a surrogate pair (which is how Python
-# shows a name that is not UTF-8). As git does, refused is also what other disks take for `.git`: any case; on NTFS dots,
-# spaces or a stream after it, and its short name; on HFS+ what is left without the characters that it leaves out.
+# A part is anything but `.`, `..`, `.git`, `.reg` and holds no NUL and no half of a surrogate pair (which is how
+# Python shows a name that is not UTF-8). As git does, refused is also what other disks take for `.git`: any case; on
+# NTFS dots, spaces or a stream after it, and its short name; on HFS+ what is left without what it leaves out.
 _OWN = r"(?:\.git|\.reg|git~1|reg~1)[ .]*(?::[^/]*)?(?=/|\Z)"
 _SAFE = re.compile(rf"(?:(?!\.\.?(?:/|\Z)|{_OWN})[^/\0\ud800-\udfff]+(?:/(?!\Z)|\Z))+\Z", re.IGNORECASE)
 _LEFT_OUT = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])

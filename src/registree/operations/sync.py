@@ -14,15 +14,8 @@ from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
 from registree.operations.imports import import_placement, locked_content, note_placed
 from registree.operations.observing import observe_path, observed_entries
-from registree.operations.placing import (
-    Applied,
-    Placement,
-    apply_plan,
-    place_new,
-    plan_steps,
-    remove_stale_staging,
-    stats_of,
-)
+from registree.operations.placing import Applied, Placement, apply_plan, place_new, remove_stale_staging, stats_of
+from registree.operations.planning import plan_steps
 from registree.store.state import Stat
 from registree.workspace import Workspace
 

@@ -29,7 +29,8 @@ from registree.model.targets import Target
 from registree.operations.content import Content, Resolved, content_at, resolve_target
 from registree.operations.imports import import_placement, locked_content, make_lock, note_placed
 from registree.operations.observing import observe_path, observe_tree
-from registree.operations.placing import Applied, Plan, apply_plan, plan_steps, reuse_from
+from registree.operations.placing import Applied, apply_plan, reuse_from
+from registree.operations.planning import Plan, plan_steps
 from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
