@@ -246,7 +246,7 @@ def test_pin_without_data_moves_and_stays_a_pin(make: Make, consumer: Path, reg:
     acme.add("cats", CATS)
     reg(consumer, "import", acme.url, "cats", "--no-download")
     head = acme.add("cats", {"train/4.png": FOUR})
-    reg(consumer, "update")
+    assert "next: reg sync cats brings what is not on this disk" in reg(consumer, "update").err
     assert f"commit: {head}" in (consumer / "cats.reg.yaml").read_text()
     assert not (consumer / "cats").exists()
     reg(consumer, "sync")

@@ -146,7 +146,10 @@ def update_command(
     )
     lines = [_update_line(row) for row in rows if row.error is None]
     moved = any(row.state == "updated" for row in rows)
+    away = [row.name for row in rows if row.error is None and not row.on_disk]
     following = "git commit keeps the new pins" if moved and message is None else ""
+    if away:
+        following = f"reg sync {' '.join(map(printable, away))} brings what is not on this disk"
     Output("update", json, quiet).answer({"imports": plain(rows)}, lines, following=following)
     fail_with_rows([(row.name, row.error) for row in rows if row.error is not None])
 

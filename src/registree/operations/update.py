@@ -41,7 +41,7 @@ class UpdatedImport:
     """One import after `update`.
 
     `state` is ``current`` (nothing new), ``fixed`` (a fixed revision stays), ``updated``, ``would update`` or
-    ``failed`` (then `error` says why).
+    ``failed`` (then `error` says why). `on_disk` is False for one whose files are not here: then its pin alone moves.
     """
 
     name: str
@@ -53,6 +53,7 @@ class UpdatedImport:
     fetched: int = 0
     note: str = ""
     error: RegError | None = None
+    on_disk: bool = True
 
 
 def update(
@@ -112,25 +113,25 @@ def _update_one(
     lock = metafile.lock
     source = RegistrySource.open(metafile.registry, machine, base=workspace.root, overrides=machine.settings.overrides)
     target = Target(metafile.dataset, "", metafile.part)
+    root = os.path.join(workspace.root, name)
+    on_disk = os.path.lexists(root)
     want = selector or metafile.want
     found = resolve_target(source, target, want)
     _check_tag(source, name, lock, switching=bool(selector))
     if not selector and not found.resolution.kind.moves:
-        fixed = UpdatedImport(name, "fixed", want, lock, lock, note=found.resolution.kind.value)
-        return fixed, None
+        return UpdatedImport(name, "fixed", want, lock, lock, note=found.resolution.kind.value, on_disk=on_disk), None
     if not selector and not force and found.resolution.kind in (RevisionKind.DEFAULT, RevisionKind.BRANCH):
         _check_history(source, name, lock, found)
     selection = Selection(metafile.part, metafile.include, metafile.exclude)
     content = content_at(source, found.commit, target, selection)
     same_version = (found.resolution.tag, found.resolution.version) == (lock.tag, lock.version)
     if content.manifest == lock.manifest and same_version and want == metafile.want:
-        return UpdatedImport(name, "current", want, lock, lock, note=found.resolution.note), None
+        return UpdatedImport(name, "current", want, lock, lock, note=found.resolution.note, on_disk=on_disk), None
     after = metafile.relocked(make_lock(content, found), want)
     before = _readable(workspace, metafile)
-    root = os.path.join(workspace.root, name)
     if content.manifest == lock.manifest:
         changes, applied = DiffSummary(0, 0, 0, 0, 0), Applied(0, 0, 0, 0)
-    elif not os.path.lexists(root):  # the pin was written with --no-download: it stays a pin
+    elif not on_disk:  # the pin was written with --no-download: it stays a pin
         changes, applied = _summary(before, content), Applied(0, 0, 0, 0)
     else:
         plan, changes, leaves, gone = _plan_update(workspace, name, before, content, force=force)
@@ -156,7 +157,8 @@ def _update_one(
             written = [step.after for step in plan.write if step.after is not None]
             note_placed(workspace, name, content, iter(written), applied.at)
     state = "would update" if dry_run else "updated"
-    result = UpdatedImport(name, state, want, lock, after.lock, changes, applied.fetched_bytes, found.resolution.note)
+    fetched, note = applied.fetched_bytes, found.resolution.note
+    result = UpdatedImport(name, state, want, lock, after.lock, changes, fetched, note, on_disk=on_disk)
     return result, None if dry_run else after
 
 
