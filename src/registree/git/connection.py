@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from dulwich.client import GitClient, HTTPUnauthorized, get_transport_and_path
 from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.file import FileLocked
 
 from registree.errors import AuthError, Conflict, NotFound, RegError, StoreError
 from registree.git.repository import GitRepository
+
+if TYPE_CHECKING:
+    from dulwich.client import GitClient
 
 _SCP = re.compile(r"(?!/)(?:[\w.-]+@)?[\w.-]+:(?!//)")
 
@@ -43,8 +47,6 @@ def translated(url: str) -> Iterator[None]:
         ) from None
     except NotGitRepository:
         raise NotFound(f"there is no Git repository at {place}", hint="check the URL: git ls-remote " + place) from None
-    except HTTPUnauthorized:
-        raise AuthError(f"{place} wants credentials", hint=f"check that this works: git ls-remote {place}") from None
     except HangupException as error:
         lines = [line.decode(errors="replace").strip() for line in (error.stderr_lines or [])]
         text = next((line for line in reversed(lines) if line), "the connection was closed")
@@ -59,6 +61,9 @@ def translated(url: str) -> Iterator[None]:
             f"{place} could not be reached: {text}", hint="--offline works with what is here", transient=True
         ) from None
     except Exception as error:
+        if isinstance(error, _dulwich_client().HTTPUnauthorized):
+            hint = f"check that this works: git ls-remote {place}"
+            raise AuthError(f"{place} wants credentials", hint=hint) from None
         if type(error).__module__.startswith("urllib3"):
             text = " ".join(str(error).split())[:200]
             raise StoreError(
@@ -69,4 +74,17 @@ def translated(url: str) -> Iterator[None]:
 
 def client_for(repository: GitRepository, url: str, operation: str) -> tuple[GitClient, str]:
     """Return dulwich's client for a URL, after the configuration's `insteadOf`, and the path on the other side."""
-    return get_transport_and_path(url, config=repository.dulwich.get_config_stack(), operation=operation, quiet=True)
+    found: tuple[GitClient, str] = _dulwich_client().get_transport_and_path(
+        url, config=repository.dulwich.get_config_stack(), operation=operation, quiet=True
+    )
+    return found
+
+
+def is_local_client(client: GitClient) -> bool:
+    """Tell whether a client's other side is a repository of this machine."""
+    return isinstance(client, _dulwich_client().LocalGitClient)
+
+
+def _dulwich_client() -> Any:
+    """The lazy door: what needs no other repository need not wait for this module."""
+    return importlib.import_module("dulwich.client")

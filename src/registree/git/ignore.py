@@ -68,25 +68,27 @@ def regignore(root: str, top: str | None = None) -> Callable[[str, bool], bool] 
         return None
     prefix = os.path.relpath(root, top) if top is not None and top != root else ""
     base = top if top is not None else root
-    filters: dict[str, IgnoreFilter | None] = {}
+    rules: dict[str, list[tuple[int, IgnoreFilter]]] = {}
 
-    def load(folder: str) -> IgnoreFilter | None:
-        if folder not in filters:
-            try:
-                with open(os.path.join(base, folder, REGIGNORE), "rb") as file:
-                    filters[folder] = IgnoreFilter(read_ignore_patterns(file))
-            except (FileNotFoundError, NotADirectoryError):
-                filters[folder] = None
-        return filters[folder]
+    def load(folder: str) -> list[tuple[int, IgnoreFilter]]:
+        """Return the filters of a folder and of those above it, the nearest first, with the length of their paths."""
+        above = load(folder.rpartition("/")[0]) if folder else []
+        try:
+            with open(os.path.join(base, folder, REGIGNORE), "rb") as file:
+                own = [(len(folder) + 1 if folder else 0, IgnoreFilter(read_ignore_patterns(file)))]
+        except (FileNotFoundError, NotADirectoryError):
+            own = []
+        rules[folder] = own + above
+        return rules[folder]
 
     def ignored(path: str, is_dir: bool) -> bool:
-        parts = join(prefix, path).split("/")
-        for depth in range(len(parts) - 1, -1, -1):
-            rules = load("/".join(parts[:depth]))
-            if rules is not None:
-                verdict = rules.is_ignored("/".join(parts[depth:]) + ("/" if is_dir else ""))
-                if verdict is not None:
-                    return verdict
+        place = join(prefix, path)
+        folder = place.rpartition("/")[0]
+        found = rules.get(folder)
+        for length, filter_ in load(folder) if found is None else found:
+            verdict = filter_.is_ignored(place[length:] + ("/" if is_dir else ""))
+            if verdict is not None:
+                return verdict
         return False
 
     return ignored

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 
-from dulwich.client import LocalGitClient
 from dulwich.object_store import MissingObjectFinder
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from registree.errors import Conflict, StateError
-from registree.git.connection import client_for, is_local_url, strip_credentials, translated
+from registree.git.connection import client_for, is_local_client, is_local_url, strip_credentials, translated
 from registree.git.objects import Objects
 from registree.git.repository import GitRepository
 from registree.model.selectors import HEADS, TAGS
@@ -45,7 +44,7 @@ def fetch_upstream(repository: GitRepository) -> str | None:
         client, path = client_for(repository, url, "pull")
         refs = (
             _fetch_local(path, repo, wants)
-            if isinstance(client, LocalGitClient)
+            if is_local_client(client)
             else client.fetch(path, repo, determine_wants=wants).refs
         )
         for name, sha in refs.items():
@@ -131,7 +130,7 @@ def push_branch(repository: GitRepository, note: Callable[[str], None]) -> tuple
 
     with translated(url):
         client, path = client_for(repository, url, "push")
-        if isinstance(client, LocalGitClient):
+        if is_local_client(client):
             problems = _push_local(repository, path, target, update, note)
         else:
             pack = repo.generate_pack_data

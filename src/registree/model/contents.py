@@ -5,7 +5,7 @@ It is what a reviewer sees in a bare `git diff`, so it must name folders, stay s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from registree.model.diff import Change
@@ -30,12 +30,21 @@ class ContentsCounter:
 
     def __init__(self) -> None:
         self._by_depth: list[dict[str, list[int]] | None] = [{} for _ in range(MAX_DEPTH)]
+        self._folder: str | None = None
+        self._open: list[list[int]] = []
 
     def add(self, entry: Entry) -> None:
         """Count one entry."""
         if entry.kind == Kind.DIRECTORY:
             return
-        parts = entry.path.split("/")[:-1]
+        folder = entry.path.rpartition("/")[0]
+        if folder != self._folder:
+            self._folder, self._open = folder, list(self._rows_of(folder.split("/") if folder else []))
+        for row in self._open:
+            row[0] += 1
+            row[1] += entry.size
+
+    def _rows_of(self, parts: list[str]) -> Iterator[list[int]]:
         for depth, rows in enumerate(self._by_depth, 1):
             if rows is None:
                 break
@@ -49,8 +58,7 @@ class ContentsCounter:
                         break
                     folder = OTHERS
                 row = rows.setdefault(folder, [0, 0])
-            row[0] += 1
-            row[1] += entry.size
+            yield row
 
     def rows(self) -> dict[str, Row]:
         """Return the rows at the deepest level of folders that fits, sorted by folder."""

@@ -17,7 +17,7 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, join
 from registree.model.targets import Target
 from registree.operations.observing import place_of
 from registree.operations.writing import DatasetWriter, OutboxWriter
-from registree.store.packing import Placed
+from registree.store.open_pack import Placed
 from registree.store.scanning import scan
 from registree.store.tree_reader import Leaf, Tree
 from registree.workspace import Workspace

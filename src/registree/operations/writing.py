@@ -25,7 +25,8 @@ from registree.model.places import Extent, Extents
 from registree.operations.observing import place_of
 from registree.store.chunk_index import decode_chunks
 from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
-from registree.store.packing import CHUNKED_FROM, Packer, Placed
+from registree.store.open_pack import Placed
+from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.scanning import Found, scan
 from registree.store.state import Stat, stat_row
 from registree.store.tree_reader import Tree, TreeReader
@@ -267,9 +268,14 @@ class DatasetWriter:
         if not size:
             return ()
         if older is not None and older[0].content == content and older[0].is_file:
-            return older[1] if self._run.usable(older[1], unsent=self._base_is_unsent) else None
+            return self._older_places(content, older)
         found = self._run.packer.find(content)
         return (found,) if found is not None and found.length == size else None
+
+    def _older_places(self, content: bytes, older: tuple[Entry, Extents] | None) -> Extents | None:
+        """Return where the base has this content, unless that is something else or was lost."""
+        same = older is not None and older[0].content == content and older[0].is_file
+        return older[1] if older and same and self._run.usable(older[1], unsent=self._base_is_unsent) else None
 
     def store_file(
         self, path: str, older: tuple[Entry, Extents] | None = None
@@ -294,7 +300,7 @@ class DatasetWriter:
                 if len(content) != before.st_size:
                     return None
                 identifier = hash_bytes(content) if content else EMPTY
-                same = self._places_of(identifier, len(content), older)
+                same = self._older_places(identifier, older)
                 places = same if same is not None else self._run.packer.store_small(content, identifier, path)
             after = os.fstat(descriptor)
         finally:

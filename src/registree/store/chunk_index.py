@@ -13,7 +13,7 @@ from registree.model.ids import ID_LENGTH
 from registree.model.places import Extent, PackRow
 
 if TYPE_CHECKING:
-    from registree.store.packing import Placed
+    from registree.store.open_pack import Placed
 
 HOT_LIMIT = 200_000
 """Chunks held in memory before those of closed packs go to a file (some 50 MB)."""

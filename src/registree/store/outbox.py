@@ -20,7 +20,7 @@ from registree.store.chunk_index import encode_chunks
 from registree.store.directory import DirectoryStore, sync_directory
 from registree.store.files import hash_file
 from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, compress, id_of_key, key
-from registree.store.packing import OpenPack, read_sources
+from registree.store.open_pack import OpenPack, read_sources
 from registree.store.tree_writer import WrittenTree
 
 IN_PLACE = "in-place"

@@ -5,21 +5,16 @@ Small files share packs. A large file none of whose chunks is known gets a pack 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, TypeAlias
 
-from blake3 import blake3
 from pyfastcdc import FastCDC
 
 from registree.errors import Conflict
 from registree.model.ids import ContentId, hash_bytes
-from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, Extents, PackRow, merge_extents
-from registree.store.base import write_at
-from registree.store.block_reader import BLOCK, BlockReader
-from registree.store.chunk_index import ChunkIndex, decode_chunks, encode_chunks, extents_of
-from registree.store.files import hash_file
+from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, merge_extents
+from registree.store.block_reader import BlockReader
+from registree.store.chunk_index import ChunkIndex, extents_of
+from registree.store.open_pack import OpenPack, PackThreads, Pending, Placed
 
 CHUNKED_FROM = 1 << 20
 """A file below this many bytes is one chunk."""
@@ -27,153 +22,6 @@ OWN_PACK_FROM = 16 << 20
 """A file of at least this many bytes, none of them known, gets a pack of its own."""
 CHUNK_MIN, CHUNK_AVERAGE, CHUNK_MAX = 16 << 10, 64 << 10, 256 << 10
 """Bytes of a chunk (FastCDC 2020, https://ieeexplore.ieee.org/document/9055082; measured in docs/decisions/0003)."""
-_BUFFER = 2 << 20
-
-
-class OpenPack:
-    """A pack that is being written, or described when its bytes stay where they are (`--in-place`)."""
-
-    def __init__(self, path: str, *, in_place: bool) -> None:
-        self.path = path
-        self.size = 0
-        self.row: PackRow | None = None
-        self.count = 0
-        self.chunked = False
-        self.sources: list[tuple[str, int, int]] | None = [] if in_place else None
-        self._hasher: blake3 | None = blake3()
-        self._descriptor = -1 if in_place else os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._buffer = bytearray()
-        self._chunks: list[tuple[bytes, int]] = []
-
-    def note_chunk(self, chunk: bytes, length: int) -> None:
-        """Note the next chunk in it."""
-        self._chunks.append((chunk, length))
-        self.count += 1
-
-    def chunks(self) -> list[tuple[bytes, int]]:
-        """Return its chunks in order, with their lengths in bytes."""
-        if self.row is None:
-            return self._chunks
-        with open(self.path + ".chunks", "rb") as file:
-            return decode_chunks(file.read())
-
-    def append(self, chunk: bytes, content: bytes | memoryview, source: tuple[str, int]) -> Pending:
-        """Add one chunk; `source` is the file and offset its bytes came from."""
-        start, length = self.size, len(content)
-        self.size += length
-        if self.sources is not None:
-            self._describe(source, length)
-            if self._hasher is not None:
-                self._hasher.update(content)
-        else:
-            self._buffer += content
-            if len(self._buffer) >= _BUFFER:
-                self._flush()
-        self.note_chunk(chunk, length)
-        return Pending(self, start, length)
-
-    def append_block(self, block: bytes, source: tuple[str, int]) -> None:
-        """Add bytes whose chunks the caller notes with `note_chunk`; they are hashed when the pack is closed."""
-        self._hasher = None
-        if self.sources is not None:
-            self._describe(source, len(block))
-        else:
-            self._flush()
-            write_at(self._descriptor, block, self.size)
-        self.size += len(block)
-
-    def _describe(self, source: tuple[str, int], length: int) -> None:
-        sources = self.sources if self.sources is not None else []
-        if sources and sources[-1][0] == source[0] and sources[-1][1] + sources[-1][2] == source[1]:
-            path, start, before = sources[-1]
-            sources[-1] = (path, start, before + length)
-        else:
-            sources.append((*source, length))
-
-    def _flush(self) -> None:
-        if self._buffer:
-            if self._hasher is not None:
-                self._hasher.update(self._buffer)
-            write_at(self._descriptor, self._buffer, self.size - len(self._buffer))
-            self._buffer = bytearray()
-
-    def cut_back(self, size: int) -> None:
-        """Drop the bytes after `size`."""
-        if self.sources is not None:
-            path, start, _ = self.sources[-1]
-            self.sources[-1] = (path, start, size)
-            if not size:
-                self.sources.clear()
-        else:
-            os.ftruncate(self._descriptor, size)
-        self.size = size
-
-    def close(self, identifier: bytes | None = None) -> PackRow:
-        """Flush it to the disk and name it by its hash (given when it is known already)."""
-        if self._descriptor >= 0:
-            self._flush()
-            os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if identifier is None:
-            identifier = self._hasher.digest() if self._hasher is not None else self._hash_again()
-        self._buffer = bytearray()
-        with open(self.path + ".chunks", "wb") as file:
-            file.write(encode_chunks(self._chunks))
-        self._chunks = []
-        self.row = PackRow(identifier, self.size)
-        return self.row
-
-    def _hash_again(self) -> bytes:
-        if self.sources is None:
-            return hash_file(self.path)
-        hasher = blake3()
-        for block in read_sources(self.sources):
-            hasher.update(block)
-        return hasher.digest()
-
-    def abandon(self) -> None:
-        """Close it and remove its bytes."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self.sources is None and os.path.exists(self.path):
-            os.unlink(self.path)
-
-
-def read_sources(sources: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
-    """Read the bytes of a pack from the files that hold them: (path, offset, length) in order."""
-    for path, start, length in sources:
-        with open(path, "rb") as file:
-            file.seek(start)
-            left = length
-            while left and (block := file.read(min(left, BLOCK))):
-                left -= len(block)
-                yield block
-
-
-class Pending(NamedTuple):
-    """Bytes in a pack that may not have its name yet."""
-
-    pack: OpenPack
-    start: int
-    length: int
-
-
-Placed: TypeAlias = "Pending | Extent"
-
-
-def settle(placed: tuple[Placed, ...]) -> Extents | None:
-    """Turn places into extents; None while a pack has no name."""
-    extents = []
-    for place in placed:
-        if isinstance(place, Extent):
-            extents.append(place)
-        elif place.pack.row is None:
-            return None
-        else:
-            extents.append(Extent(place.pack.row, place.start, place.length))
-    return merge_extents(extents)
 
 
 class Packer:
@@ -194,6 +42,7 @@ class Packer:
         self.stored = 0
         self._folder = folder
         self._index = ChunkIndex(folder, known)
+        self._threads = PackThreads()
         self._in_place = in_place
         self._shared: OpenPack | None = None
         self._learnt: set[bytes] = set()
@@ -249,11 +98,13 @@ class Packer:
         Conflict
             When it turns out shorter or longer than that.
         """
-        with ThreadPoolExecutor(1) as helper:
-            reader = BlockReader(descriptor, helper)
+        reader = BlockReader(descriptor, self._threads.writing)
+        try:
             own = size >= OWN_PACK_FROM
             places = _merged(self._store_own(reader, path) if own else self._store_shared(reader, path))
             identifier = reader.finish()
+        finally:
+            reader.stop_sink()
         if reader.position != size:
             raise Conflict(f"{path} changed while it was read", hint="run it again when nothing writes to it")
         return identifier, places
@@ -318,7 +169,7 @@ class Packer:
 
     def _new_pack(self) -> OpenPack:
         self._made += 1
-        return OpenPack(f"{self._folder}/{self._made}", in_place=self._in_place)
+        return OpenPack(f"{self._folder}/{self._made}", in_place=self._in_place, threads=self._threads)
 
     def _close(self, pack: OpenPack, identifier: bytes | None = None) -> None:
         chunks = pack.chunks()
@@ -332,10 +183,13 @@ class Packer:
             yield from extents_of(pack.row, pack.chunks())
 
     def finish(self) -> None:
-        """Close what is open."""
+        """Close what is open, and wait until all of it is on the disk."""
         if self._shared is not None:
             self._close(self._shared)
             self._shared = None
+        for pack in self.closed:
+            pack.wait()
+        self._threads.close()
         self._index.close()
 
 
@@ -353,6 +207,3 @@ def _merged(places: Iterable[Placed]) -> tuple[Placed, ...]:
             continue
         merged.append(place)
     return tuple(merged)
-
-
-__all__ = ["OpenPack", "Packer", "Pending", "Placed", "settle"]

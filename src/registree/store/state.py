@@ -65,7 +65,10 @@ class State:
         self._readable = True
 
     def _open(self, *, create: bool) -> sqlite3.Connection | None:
-        if self._connection is None and (create or (self._readable and os.path.exists(self._path))):
+        if self._connection is None and (create or self._readable):
+            self._readable = create or os.path.exists(self._path)
+            if not self._readable:
+                return None
             try:
                 self._connection = self._connect(create)
             except sqlite3.Error:

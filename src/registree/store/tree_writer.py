@@ -17,7 +17,7 @@ from registree.model.places import (
     encode_leaf_map,
 )
 from registree.store.layout import compress
-from registree.store.packing import OpenPack, Placed, settle
+from registree.store.open_pack import OpenPack, Placed, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class TreeWriter:
         if len(self._rows) == 1:
             row = self._rows[0]
             totals = Totals(row.ref.entries, row.ref.files, row.ref.size)
-            return WrittenTree(ContentId(row.ref.page), totals, row.content, encode_leaf_map(_settled(row)), [])
+            return WrittenTree(ContentId(row.ref.page), totals, row.content, encode_leaf_map(_settled_now(row)), [])
         self._flush(final=True)
         self._close()
         refs = [row.ref for row in self._rows]
@@ -128,18 +128,17 @@ class TreeWriter:
     def _flush(self, *, final: bool) -> None:
         while self._waiting:
             row = self._waiting[0]
-            if any(settle(placed) is None for placed in row.placed or ()):
-                if final:
-                    raise AssertionError("a pack is still open")
+            settled = _settled_now(row) if final else _settled(row)
+            if settled is None:
                 return
             self._waiting.popleft()
             row.page = self._put(row.content)
-            row.map = self._put(encode_leaf_map(_settled(row)))
+            row.map = self._put(encode_leaf_map(settled))
             row.content, row.placed = b"", None
 
     def _put(self, content: bytes) -> Placed:
         if self._open is None:
-            self._open = OpenPack(f"{self._folder}/pages-{len(self._packs)}", in_place=False)
+            self._open = OpenPack(f"{self._folder}/pages-{len(self._packs)}")
         pack = self._open
         place = pack.append(b"", compress(content), ("", 0))
         if pack.size >= PACK_TARGET:
@@ -153,8 +152,22 @@ class TreeWriter:
             self._open = None
 
 
-def _settled(row: _Row) -> list[Extents]:
-    return [settle(placed) or () for placed in row.placed or ()]
+def _settled(row: _Row) -> list[Extents] | None:
+    """Return the extents of all files of a page; None while a pack that holds some has no name."""
+    settled = []
+    for placed in row.placed or ():
+        extents = settle(placed)
+        if extents is None:
+            return None
+        settled.append(extents)
+    return settled
+
+
+def _settled_now(row: _Row) -> list[Extents]:
+    settled = _settled(row)
+    if settled is None:
+        raise AssertionError("a pack is still open")
+    return settled
 
 
 def _extent(place: Placed | None) -> Extent:
