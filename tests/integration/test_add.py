@@ -502,7 +502,7 @@ def test_interrupted_add_leaves_no_residue(registry: Path, reg: Reg) -> None:
     while not list((registry / ".reg/outbox/tmp").glob("*")) and time.monotonic() < deadline:
         time.sleep(0.005)
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=10)
     assert child.returncode == 130
     assert "Traceback" not in said
     assert tracked_state(registry) == before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from registree import __version__
@@ -12,6 +13,11 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"reg {__version__}")
         return
-    from registree.cli.app import run  # noqa: PLC0415 -- the version is answered without importing the rest
+    from registree.cli.app import INTERRUPTED, run  # noqa: PLC0415 -- the version is answered without importing the rest
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if code == INTERRUPTED:  # threads may still wait for a disk or a network, and what they do counts no longer
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -80,6 +80,9 @@ def build(verb: str = "") -> typer.Typer:
 
     for module in dict.fromkeys([VERBS[verb]] if verb in VERBS else VERBS.values()):
         importlib.import_module(f"registree.cli.{module}").register(app)
+    order = [verb] if verb in VERBS else list(VERBS)
+    commands = {command.name: command for command in app.registered_commands}
+    app.registered_commands = [commands[name] for name in order if name in commands]
     return app
 
 
