@@ -56,7 +56,7 @@ PROTOCOLS = frozenset(
 )
 """Kinds of stores that a registry may name; wrappers of other stores (caches, archives) could write to this machine."""
 LINKS = ("reflink", "hardlink", "copy")
-SETTINGS = ("cache.dir", "link", "jobs", "lock.wait")
+SETTINGS = ("cache.dir", "link", "jobs", "lock.wait", "retries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +181,14 @@ class Settings:
     """What a machine or a user decides.
 
     `link` lists how files may come from the cache, the best first; `jobs` is the number of transfers at once (0: as
-    the machine suggests); `lock_wait` is in seconds.
+    the machine suggests); `lock_wait` is in seconds; `retries` is how often a request to a remote is tried again.
     """
 
     cache_dir: str = ""
     link: tuple[str, ...] = LINKS
     jobs: int = 0
     lock_wait: float = 30.0
+    retries: int = 6
     overrides: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -213,6 +214,7 @@ def parse_settings(texts: Mapping[str, str]) -> Settings:
         link=tuple(part.strip() for part in values["link"].split(",")) if "link" in values else LINKS,
         jobs=int(values.get("jobs", "0")),
         lock_wait=float(values.get("lock.wait", "30")),
+        retries=int(values.get("retries", "6")),
         overrides={name[len(prefix) :]: value for name, value in values.items() if name.startswith(prefix)},
     )
 
@@ -232,6 +234,11 @@ def check_setting(name: str, value: str) -> None:
     elif name == "jobs":
         if not value.isdigit() or int(value) > 256:
             raise InvalidInput(f"jobs cannot be {value!r}", hint="it is a number of transfers at once, up to 256")
+    elif name == "retries":
+        if not value.isdigit() or int(value) > 100:
+            raise InvalidInput(
+                f"retries cannot be {value!r}", hint="it is a number of tries, up to 100"
+            )
     elif name == "lock.wait":
         if not re.fullmatch(r"\d{1,6}(\.\d+)?", value):
             raise InvalidInput(f"lock.wait cannot be {value!r}", hint="it is a number of seconds")

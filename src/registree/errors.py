@@ -106,13 +106,16 @@ class StoreError(RegError):
     ----------
     transient
         True when trying again may help.
+    unreachable
+        True when no connection came about at all, so that trying again helps seldom.
     """
 
     kind = "store"
 
-    def __init__(self, message: str, *, hint: str = "", transient: bool = False) -> None:
+    def __init__(self, message: str, *, hint: str = "", transient: bool = False, unreachable: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
+        self.unreachable = unreachable
 
 
 class AuthError(RegError):

@@ -6,7 +6,9 @@ The interface is `concurrent.futures.Executor`: threads here, a cluster's elsewh
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -34,6 +36,36 @@ class Silent:
 
     def end(self) -> None:
         """See `Progress.end`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What was asked of stores behind a network: requests, those of them that were retries, and bytes of payload."""
+
+    requests: int = 0
+    retries: int = 0
+    sent: int = 0
+    received: int = 0
+
+
+class Meter:
+    """Counts what is asked of stores behind a network, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = [0, 0, 0, 0]
+
+    def count(self, *, requests: int = 0, retries: int = 0, sent: int = 0, received: int = 0) -> None:
+        """Add to the counts; sizes in bytes."""
+        with self._lock:
+            for index, amount in enumerate((requests, retries, sent, received)):
+                self._counts[index] += amount
+
+    @property
+    def so_far(self) -> Transferred:
+        """The counts until now."""
+        with self._lock:
+            return Transferred(*self._counts)
 
 
 def default_executor(jobs: int = 0) -> Executor:

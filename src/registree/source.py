@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from registree.config import (
     LOCAL_DIRECTORY,
@@ -21,12 +22,13 @@ from registree.config import (
     parse_settings,
 )
 from registree.errors import FormatError, NotFound
-from registree.execute import Progress, Silent, default_executor
+from registree.execute import Meter, Progress, Silent, default_executor
 from registree.git.connection import is_local_url, strip_credentials
 from registree.git.mirror import fetch_mirror, open_mirror
 from registree.git.repository import GitRepository
 from registree.model.metafile import Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
+from registree.network import Network
 from registree.store.base import Store
 from registree.store.cache import Cache
 from registree.store.files import LinkKind
@@ -40,27 +42,32 @@ from registree.store.tree_reader import TreeReader
 class Machine:
     """What a caller brings: folders, settings, the executor, and whom to tell of progress and warnings.
 
-    `cache_dir` and `config_dir` are directories of the user's. `offline` forbids the network for Git.
+    `cache_dir` and `config_dir` are directories of the user's. `offline` forbids the network. `meter` counts what is
+    asked of stores behind it.
     """
 
     cache_dir: str
     config_dir: str
     offline: bool = False
+    network: Network = field(default_factory=Network)
     settings: Settings = field(default_factory=Settings)
     progress: Progress = field(default_factory=Silent)
     warn: Callable[[str], None] = lambda text: None
+    meter: Meter = field(default_factory=Meter)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, offline: bool = False) -> Machine:
         """Return the machine that an environment describes, with the user's settings.
 
-        Read are ``REG_CACHE_DIR``, ``XDG_CACHE_HOME``, ``XDG_CONFIG_HOME`` and ``HOME``.
+        Read are ``REG_CACHE_DIR``, ``XDG_CACHE_HOME``, ``XDG_CONFIG_HOME``, ``HOME``, and what `Network` reads.
         """
         home = environment.get("HOME") or os.path.expanduser("~")
         caches = environment.get("XDG_CACHE_HOME") or os.path.join(home, ".cache")
         configs = environment.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
         cache = environment.get("REG_CACHE_DIR") or os.path.join(caches, "registree")
-        return cls(os.path.abspath(cache), os.path.join(configs, "registree"), offline=offline).with_settings(None)
+        network = Network.from_environment(environment)
+        made = cls(os.path.abspath(cache), os.path.join(configs, "registree"), offline=offline, network=network)
+        return made.with_settings(None)
 
     @cached_property
     def executor(self) -> Executor:
@@ -76,6 +83,13 @@ class Machine:
     def links(self) -> tuple[LinkKind, ...]:
         """How files may come from the cache, the best first."""
         return tuple(LinkKind(name) for name in self.settings.link)
+
+    def open_store(self, url: str, base: str, options: Mapping[str, Any]) -> Store:
+        """Open the store at a URL or a path; a relative path starts at `base`."""
+        return open_store(
+            url, base, options,
+            network=self.network, meter=self.meter, retries=self.settings.retries, offline=self.offline,
+        )  # fmt: skip
 
     def with_settings(self, local: str | None) -> Machine:
         """Return it with the user's settings and those of one repository's `.reg/config.yaml`."""
@@ -203,7 +217,7 @@ class RegistrySource:
     def store(self, remote: Remote) -> Store:
         """Open one of its remotes."""
         remote = self._overridden(remote)
-        return open_store(remote.url, self._base(remote.url), remote.options, offline=self.machine.offline)
+        return self.machine.open_store(remote.url, self._base(remote.url), remote.options)
 
     def _base(self, url: str) -> str:
         """A relative path starts at the registry; in a clone of a registry of this machine, at that one."""

@@ -85,5 +85,5 @@ def one_sentence(text: str) -> str:
     errors = [line.removeprefix("reg: ") for line in lines if line.startswith("reg: ")]
     assert len(errors) == 1, text
     assert sum(line.startswith("hint: ") for line in lines) <= 1, text
-    assert "Traceback" not in text
+    assert "Traceback" not in text, text
     return errors[0]

@@ -98,7 +98,7 @@ def remote_remove(name: str, message: Message = None, json: Json = False, quiet:
 
 def config_command(
     name: Annotated[
-        str, typer.Argument(metavar="[NAME]", help="cache.dir, link, jobs, lock.wait or remote.NAME.")
+        str, typer.Argument(metavar="[NAME]", help="cache.dir, link, jobs, lock.wait, retries or remote.NAME.")
     ] = "",
     value: Annotated[str, typer.Argument(metavar="[VALUE]", help="The new value.")] = "",
     user: Annotated[bool, typer.Option("--user", help="The user's own file in place of this repository's.")] = False,

@@ -22,14 +22,13 @@ from registree.operations.get import output_path, require_entries
 from registree.operations.placing import Placement, place_new, remove_stale_staging, stats_of
 from registree.source import Machine, RegistrySource
 from registree.store.base import Store
-from registree.store.opening import is_local, open_store
+from registree.store.opening import is_local
 from registree.store.tree_reader import TreeReader
 from registree.workspace import Workspace
 
 
 def _noted_store(workspace: Workspace, lock: Lock) -> Store:
-    machine = workspace.machine
-    return open_store(lock.remote, workspace.root, lock.remote_options, offline=machine.offline)
+    return workspace.machine.open_store(lock.remote, workspace.root, lock.remote_options)
 
 
 @dataclass(frozen=True, slots=True)

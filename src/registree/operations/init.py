@@ -21,7 +21,7 @@ from registree.errors import AlreadyExists, NotFound
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, GitRepository, chain
 from registree.source import Machine
-from registree.store.opening import is_local, local_path, open_store
+from registree.store.opening import is_local, local_path
 from registree.workspace import Workspace
 
 
@@ -58,7 +58,7 @@ def init(path: str, machine: Machine, *, base: str, remote: str | None = None, t
         raise AlreadyExists(f"{workspace.root} is a registry already", hint="reg status; reg remote list")
     repository.identity()
     made = make_remote(DEFAULT_REMOTE, _written_url(remote, workspace.root, base), {})
-    store = open_store(made.url, workspace.root)
+    store = machine.open_store(made.url, workspace.root, {})
     with workspace.writing():
         if is_local(made.url):
             store.ensure_marker()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass
 
-from registree.errors import IntegrityError, ObjectMissing
+from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
 from registree.execute import Progress
 from registree.model.ids import id_text
 from registree.model.places import PackRow
@@ -113,7 +114,17 @@ def _absent(remote: Store, packs: Sequence[PackRow], executor: Executor) -> set[
 
 
 def _find(sources: Sequence[Store], pack: PackRow) -> Store | None:
-    return next((store for store in sources if store.size(key(PACKS, pack.id)) is not None), None)
+    return _holder(sources, key(PACKS, pack.id), pack.size)
+
+
+def _holder(sources: Sequence[Store], where: str, size: int | None = None) -> Store | None:
+    """Return the first store that has an object (of a size in bytes); one that cannot be asked has nothing."""
+    for store in sources:
+        with suppress(StoreError, AuthError):
+            found = store.size(where)
+            if found is not None and size in (None, found):
+                return store
+    return None
 
 
 def copy_manifest(
@@ -160,7 +171,7 @@ def copy_manifest(
 
     def send_list(pack: PackRow) -> None:
         where = key(CHUNKS, pack.id)
-        holder = next((store for store in sources if store.size(where) is not None), None)
+        holder = _holder(sources, where)
         if holder is not None and remote.size(where) is None:
             remote.write(where, holder.read(where))
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
+from registree.errors import InvalidInput
+from registree.execute import Meter
+from registree.network import Network
 from registree.store.base import OfflineStore, Store
 from registree.store.directory import DirectoryStore
 from registree.store.layout import redact
+from registree.store.retrying import RetryingStore
 
 
 def is_local(url: str) -> bool:
@@ -24,7 +29,16 @@ def local_path(url: str, base: str) -> str:
     return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
-def open_store(url: str, base: str, options: Mapping[str, Any] | None = None, *, offline: bool = False) -> Store:
+def open_store(
+    url: str,
+    base: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    network: Network | None = None,
+    meter: Meter | None = None,
+    retries: int = 0,
+    offline: bool = False,
+) -> Store:
     """Open the store at a URL or a path.
 
     Parameters
@@ -34,19 +48,39 @@ def open_store(url: str, base: str, options: Mapping[str, Any] | None = None, *,
     base
         Where relative paths start: the root of the registry.
     options
-        Options of the filesystem, from `reg.yaml`.
+        Options of the store, from `reg.yaml`.
+    network
+        Proxies, certificates and credentials; None for none.
+    meter
+        Counts what is asked of it; None to count nothing.
+    retries
+        How often an operation that failed for the moment is tried again.
     offline
         Ask no network: a store that is not on this machine then holds nothing.
 
     Raises
     ------
     InvalidInput
-        When no package for that kind of URL is installed.
+        When no package for that kind of URL is installed, or there is no such option.
     """
     if is_local(url):
         return DirectoryStore(local_path(url, base))
     if offline:
         return OfflineStore(redact(url))
-    remote = importlib.import_module("registree.store.remote")
-    store: Store = remote.FsspecStore(url, options)
-    return store
+    found = _remote(url, options or {}, network or Network())
+    return found if url.startswith("memory://") else RetryingStore(found, meter or Meter(), retries)
+
+
+def _remote(url: str, options: Mapping[str, Any], network: Network) -> Store:
+    protocol = url.split(":", 1)[0]
+    if protocol in ("http", "https"):
+        if options:
+            raise InvalidInput(f"{redact(url)} has no option {next(iter(options))!r}: a web server has none")
+        module, name = "http", "HttpStore"
+    elif protocol in ("s3", "s3a"):
+        fast = importlib.util.find_spec("obstore") is not None
+        module, name = ("s3_obstore", "ObstoreS3") if fast else ("s3_s3fs", "S3fsStore")
+    else:
+        return cast(Store, importlib.import_module("registree.store.remote").FsspecStore(url, options))
+    made = getattr(importlib.import_module(f"registree.store.{module}"), name)
+    return cast(Store, made(url, network) if module == "http" else made(url, options, network))

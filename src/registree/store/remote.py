@@ -1,20 +1,20 @@
-"""A store behind any fsspec URL: S3, HTTP(S), memory, and what else has a package."""
+"""A store behind any URL for which fsspec has a package: gcs, abfs, sftp, webdav, hdfs, memory."""
 
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import fsspec
 
-from registree.errors import AuthError, InvalidInput, ObjectMissing, ReadOnly, RegError, StoreError
+from registree.errors import AuthError, InvalidInput, ObjectMissing, RegError, StoreError
 from registree.store.base import WHOLE_LIMIT, Store, check_whole
 from registree.store.layout import redact
 
-_READ_ONLY = ("http", "https", "github", "zip", "tar")
-_EXTRAS = {"s3": "s3", "s3a": "s3", "http": "http", "https": "http"}
+_INSTALL = re.compile(r"[Ii]nstall (?:the )?[\"'`]?([\w.\[\]-]+)")
 
 
 class FsspecStore(Store):
@@ -23,26 +23,32 @@ class FsspecStore(Store):
     Parameters
     ----------
     url
-        ``s3://bucket/prefix``, ``https://host/path``, ``memory://x``, ….
+        ``gs://bucket/prefix``, ``sftp://host/path``, ``memory://x``, ….
     options
         Options of the filesystem, as its package names them.
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self.address = redact(url)
-        protocol = url.split(":", 1)[0]
-        self.writable = protocol not in _READ_ONLY
         try:
             self._fs, self._root = fsspec.core.url_to_fs(
-                url.rstrip("/"), use_listings_cache=False, **_filesystem_options(protocol, options or {})
+                url.rstrip("/"), use_listings_cache=False, skip_instance_cache=True, **(options or {})
             )
         except ImportError as error:
-            extra = f"registree[{_EXTRAS[protocol]}]" if protocol in _EXTRAS else str(error.name or protocol)
+            package = self._package(url.split(":", 1)[0], error)
             raise InvalidInput(
-                f"{self.address} needs a package that is not installed", hint=f"pip install '{extra}'"
+                f"{self.address} needs a package that is not installed: {package}", hint=f"pip install '{package}'"
             ) from None
         except ValueError as error:
             raise InvalidInput(f"{self.address} is not an address that fsspec knows ({error})") from None
+
+    @staticmethod
+    def _package(protocol: str, error: ImportError) -> str:
+        """Name what has to be installed; fsspec's own message does: ``Please install gcsfs to access …``."""
+        found = _INSTALL.search(str(error)) or _INSTALL.search(
+            str(fsspec.registry.known_implementations.get(protocol, {}).get("err", ""))
+        )
+        return found[1] if found else str(error.name or protocol)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -79,24 +85,23 @@ class FsspecStore(Store):
 
     def write(self, key: str, content: bytes) -> None:
         """See `Store.write`."""
-        with self._writing(key):
+        with self._translated(key):
             self._make_parent(key)
             self._fs.pipe_file(self._path(key), content)
 
     def upload(self, key: str, path: str) -> None:
         """See `Store.upload`."""
-        with self._writing(key):
+        with self._translated(key):
             self._make_parent(key)
             self._fs.put_file(path, self._path(key))
 
     def _make_parent(self, key: str) -> None:
-        if not getattr(self._fs, "root_marker", "") and self._fs.protocol not in ("s3", ("s3", "s3a")):
-            self._fs.makedirs(posixpath.dirname(self._path(key)), exist_ok=True)
+        self._fs.makedirs(posixpath.dirname(self._path(key)), exist_ok=True)
 
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
         try:
-            with self._writing(key):
+            with self._translated(key):
                 self._fs.rm_file(self._path(key))
         except ObjectMissing:
             return
@@ -113,62 +118,25 @@ class FsspecStore(Store):
             yield self._fs._strip_protocol(path)[prefix:], int(row["size"] or 0)
 
     @contextmanager
-    def _writing(self, key: str) -> Iterator[None]:
-        if not self.writable:
-            raise ReadOnly(f"{self.address} can only be read", hint="push to another remote: reg remote add NAME URL")
-        with self._translated(key):
-            yield
-
-    @contextmanager
     def _translated(self, key: str) -> Iterator[None]:
         try:
             yield
         except RegError:
             raise
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error.__cause__) or "NoSuchBucket" in str(error.__context__):
-                raise StoreError(
-                    f"{self.address}: there is no such bucket", hint="check the bucket's name: reg remote list"
-                ) from error
-            raise ObjectMissing(key, self.address) from None
-        except PermissionError as error:
-            raise AuthError(
-                f"{self.address} refused {key}: {error}", hint="check the credentials of that store"
-            ) from error
         except Exception as error:
-            raise _translate(error, key, self.address) from error
+            raise self._failed(error, key) from error
 
-
-def _filesystem_options(protocol: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn the options of `reg.yaml` into those of the backend."""
-    if protocol not in ("s3", "s3a"):
-        return dict(options)
-    known = dict(options)
-    client: dict[str, Any] = dict(known.pop("client_kwargs", {}))
-    if "region" in known:
-        client["region_name"] = known.pop("region")
-    config: dict[str, Any] = dict(known.pop("config_kwargs", {}))
-    if "addressing" in known:
-        config["s3"] = {"addressing_style": known.pop("addressing")}
-    # the checksums that newer SDKs add by default are not understood by many S3-compatible servers
-    config.setdefault("request_checksum_calculation", "when_required")
-    config.setdefault("response_checksum_validation", "when_required")
-    return {**known, "client_kwargs": client, "config_kwargs": config}
-
-
-def _translate(error: Exception, key: str, address: str) -> RegError:
-    name = type(error).__name__
-    text = " ".join(str(error).split())[:200]
-    if "credential" in name.lower() or "credential" in text.lower():
-        return AuthError(
-            f"no valid credentials for {address} ({text})",
-            hint="set AWS_PROFILE, or run: aws configure (or aws sso login)",
+    def _failed(self, error: Exception, key: str) -> RegError:
+        """Say what went wrong with an object."""
+        name = type(error).__name__
+        text = " ".join(str(error).split())[:200]
+        if isinstance(error, FileNotFoundError):
+            return ObjectMissing(key, self.address)
+        if isinstance(error, PermissionError) or "credential" in f"{name} {text}".lower():
+            return AuthError(f"{self.address} refused {key}: {text}", hint="check the credentials of that store")
+        return StoreError(
+            f"{self.address} failed for {key}: {text or name}",
+            hint="run it again: it goes on where it stopped",
+            transient=True,
+            unreachable=isinstance(error, ConnectionRefusedError),
         )
-    status = getattr(error, "status", None)
-    if status in (401, 403):
-        return AuthError(f"{address} refused {key} (HTTP {status})", hint="check the credentials of that store")
-    return StoreError(
-        f"{address} could not be reached for {key}: {text or name}",
-        hint="run it again: it goes on where it stopped",
-        transient=True,
-    )

@@ -1,0 +1,141 @@
+"""How this machine reaches the network: proxies, certificates, and which credentials belong to which host.
+
+The environment is read by whoever makes a `Network`. A token is given to the host it is named for and to no other.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # typeshed leaves it out
+
+from registree.errors import FormatError
+
+_CA_FILES = ("REG_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+class Origin(Enum):
+    """Where credentials came from, as a person would say it."""
+
+    VARIABLE = "environment"
+    CI = "CI system"
+    HELPER = "git credential"
+    NETRC = "netrc"
+    PROMPT = "prompt"
+    URL = "URL"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user name and a secret for one host; `source` names where they came from, and is safe to show."""
+
+    user: str
+    secret: str = field(repr=False)
+    origin: Origin
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """What an environment says about the network.
+
+    Attributes
+    ----------
+    ca_file
+        Certificates of authorities to trust, in place of the system's; empty for the system's.
+    aws_profile
+        The profile that the cloud's own tools would take.
+    """
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str = ""
+    aws_profile: str = "default"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Network:
+        """Return the network that an environment describes."""
+        ca_file = next((environment[name] for name in _CA_FILES if environment.get(name)), "")
+        return cls(dict(environment), ca_file, environment.get("AWS_PROFILE") or "default")
+
+    def proxy(self, url: str) -> str | None:
+        """Return the proxy for a URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``); None for none."""
+        found = {
+            name.lower().removesuffix("_proxy"): value
+            for name, value in self.environment.items()
+            if name.lower().endswith("_proxy") and value and not (name == "HTTP_PROXY" and self._is_cgi)
+        }
+        parts = urlsplit(url)
+        if proxy_bypass_environment(parts.netloc.rsplit("@", 1)[-1], found):
+            return None
+        return found.get(parts.scheme) or found.get("all")
+
+    @property
+    def _is_cgi(self) -> bool:
+        """In a CGI process ``HTTP_PROXY`` is a header of the request (https://httpoxy.org)."""
+        return "REQUEST_METHOD" in self.environment
+
+    def credentials(self, url: str) -> Credentials | None:
+        """Return what the environment and netrc hold for the host of a URL, in that order.
+
+        Raises
+        ------
+        FormatError
+            When netrc is malformed.
+        """
+        return self.token(url) or self.ci_token(url) or self.netrc(url)
+
+    def token(self, url: str) -> Credentials | None:
+        """Return the token named for a host: ``REG_TOKEN_GIT_EXAMPLE_ORG``; ``user:secret`` names the user too."""
+        host = host_of(url)
+        for name in dict.fromkeys((token_name(host), token_name(host.rsplit(":", 1)[0]))):
+            value = self.environment.get(name, "")
+            if value:
+                user, _, secret = value.rpartition(":")
+                return Credentials(user, secret, Origin.VARIABLE, name)
+        return None
+
+    def ci_token(self, url: str) -> Credentials | None:
+        """Return the CI system's own token, for its own host alone."""
+        host = host_of(url)
+        for server, name, user in (
+            ("GITHUB_SERVER_URL", "GITHUB_TOKEN", "x-access-token"),
+            ("CI_SERVER_URL", "CI_JOB_TOKEN", "gitlab-ci-token"),
+            ("SYSTEM_COLLECTIONURI", "SYSTEM_ACCESSTOKEN", "build"),
+        ):
+            value = self.environment.get(name, "")
+            if value and host == host_of(self.environment.get(server, "")):
+                return Credentials(user, value, Origin.CI, name)
+        return None
+
+    def netrc(self, url: str) -> Credentials | None:
+        """Return what ``~/.netrc`` (or ``NETRC``) holds for a host; its ``default`` entry is not for this."""
+        home = self.environment.get("HOME") or os.path.expanduser("~")
+        path = self.environment.get("NETRC") or os.path.join(home, ".netrc")
+        try:
+            found = netrc.netrc(path).hosts.get(host_of(url).rsplit(":", 1)[0])
+        except OSError:
+            return None
+        except netrc.NetrcParseError as error:
+            raise FormatError(f"{path} is malformed at line {error.lineno}: {error.msg}") from None
+        if found is None or not found[2]:
+            return None
+        return Credentials(found[0] or "", found[2], Origin.NETRC, path)
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL in lower case, with its port when one is given, without a user."""
+    return urlsplit(url).netloc.rsplit("@", 1)[-1].lower()
+
+
+def token_name(host: str) -> str:
+    """Return the name of the environment variable that holds a host's token; no two hosts share one.
+
+    >>> token_name("git.my-corp.org:8443")
+    'REG_TOKEN_GIT_MY__CORP_ORG_8443'
+    """
+    return "REG_TOKEN_" + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))

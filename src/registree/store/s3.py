@@ -1,0 +1,145 @@
+"""S3, whichever client speaks it: the options of a bucket, and what its errors mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from registree.errors import AuthError, InvalidInput, ObjectMissing, RegError, StoreError
+
+SINGLE_UP_TO = 100 << 20
+"""A file of at most this many bytes is one request; a larger one goes up in parts."""
+UPLOADS_AT_ONCE = 3
+"""Uploads in flight: each may hold a pack in memory."""
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"\b(?:status(?: code)?:?|HTTP) (\d{3})\b")
+_EXPIRED = frozenset(
+    ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestExpired")
+)
+_WRONG = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AuthFailure"))
+_SKEWED = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture"))
+_LATER = frozenset(("SlowDown", "Throttling", "RequestTimeout", "InternalError", "ServiceUnavailable", "BadDigest"))
+_UNREACHABLE = (
+    "EndpointConnection",
+    "ConnectTimeout",
+    "ClientConnector",
+    "onnection refused",
+    "dns error",
+    "tcp connect",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """What stands beside the URL of a bucket in `reg.yaml`; everything else is the SDK's own business.
+
+    Attributes
+    ----------
+    addressing
+        ``path``, ``virtual`` or ``auto``.
+    sse
+        Server-side encryption of what is written: ``AES256`` or ``aws:kms``.
+    """
+
+    endpoint_url: str = ""
+    region: str = ""
+    profile: str = ""
+    addressing: str = "auto"
+    anonymous: bool = False
+    requester_pays: bool = False
+    sse: str = ""
+    sse_kms_key_id: str = ""
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any], address: str) -> S3Options:
+        """Read the options of a remote.
+
+        Raises
+        ------
+        InvalidInput
+            For an option that there is not, or a value that it cannot have.
+        """
+        known = {field.name: field.type for field in fields(cls)}
+        for name, value in options.items():
+            if name not in known:
+                raise InvalidInput(f"{address} has no option {name!r}", hint=f"there are {', '.join(known)}")
+            if not isinstance(value, bool if known[name] == "bool" else str):
+                raise InvalidInput(f"option {name} of {address} cannot be {value!r}")
+        found = cls(**options)
+        if found.addressing not in ("auto", "path", "virtual"):
+            raise InvalidInput(
+                f"option addressing of {address} cannot be {found.addressing!r}", hint="it is auto, path or virtual"
+            )
+        if found.sse not in ("", "AES256", "aws:kms", "aws:kms:dsse"):
+            raise InvalidInput(f"option sse of {address} cannot be {found.sse!r}", hint="it is AES256 or aws:kms")
+        if found.endpoint_url and not found.endpoint_url.startswith(("http://", "https://")):
+            raise InvalidInput(f"option endpoint_url of {address} is no URL: {found.endpoint_url!r}")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What an error names: the store, and the profile whose credentials were used."""
+
+    address: str
+    profile: str
+
+    def failed(self, error: BaseException, key: str, *, code: str = "", status: int = 0) -> RegError:
+        """Say what went wrong with an object.
+
+        Parameters
+        ----------
+        code
+            The server's own word for it (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html);
+            empty to look for it in the text.
+        status
+            The HTTP status; 0 to look for it in the text.
+        """
+        text = str(error)
+        code = code or (found[1] if (found := _CODE.search(text)) else "")
+        status = status or (int(found[1]) if (found := _STATUS.search(text)) else 0)
+        login = f"aws sso login --profile {self.profile} (or renew the keys: aws configure --profile {self.profile})"
+        if code in _EXPIRED:
+            return AuthError(f"the credentials of profile {self.profile} for {self.address} have expired", hint=login)
+        if code in _SKEWED:
+            return AuthError(
+                f"{self.address} refused {key}: the clock of this machine differs from the server's",
+                hint="set the clock: timedatectl set-ntp true",
+            )
+        if code in _WRONG:
+            return AuthError(
+                f"{self.address} does not know the credentials of profile {self.profile} ({code})", hint=login
+            )
+        if "credential" in type(error).__name__.lower() or "credential" in text.lower()[:400]:
+            return AuthError(
+                f"there are no valid credentials for {self.address} in profile {self.profile} ({_short(text)})",
+                hint=f"aws configure --profile {self.profile}, or AWS_PROFILE=NAME; a public bucket: -O anonymous=true",
+            )
+        if code == "NoSuchBucket":
+            return StoreError(
+                f"{self.address}: there is no such bucket", hint="check the bucket's name: reg remote list"
+            )
+        if code == "NoSuchKey" or status == 404:
+            return ObjectMissing(key, self.address)
+        if status == 416 or code == "InvalidRange":
+            return ObjectMissing(
+                key, self.address, hint="it is there and shorter than it should be: reg verify --remote"
+            )
+        if status in (401, 403) or code in ("AccessDenied", "AllAccessDisabled", "AccountProblem"):
+            return AuthError(
+                f"{self.address} refused {key} to profile {self.profile} ({code or status})",
+                hint="ask who owns the bucket for that right, or choose another profile: export AWS_PROFILE=NAME",
+            )
+        name = type(error).__name__
+        return StoreError(
+            f"{self.address} failed for {key}: {code or _short(text) or name}",
+            hint="run it again: it goes on where it stopped",
+            transient=code in _LATER or not 400 <= status < 500 or status in (408, 429),
+            unreachable=any(word in name or word in text for word in _UNREACHABLE),
+        )
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:160]

@@ -1,0 +1,75 @@
+"""S3 through s3fs: the client that always works."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from registree.errors import RegError
+from registree.network import Network
+from registree.store.layout import redact
+from registree.store.remote import FsspecStore
+from registree.store.s3 import UPLOADS_AT_ONCE, Bucket, S3Options
+
+
+class S3fsStore(FsspecStore):
+    """Objects under a prefix of a bucket."""
+
+    def __init__(self, url: str, options: Mapping[str, Any], network: Network) -> None:
+        parsed = S3Options.parse(options, redact(url))
+        super().__init__(url, _filesystem_options(parsed, network))
+        self._fs.retries = 1
+        self._bucket = Bucket(self.address, parsed.profile or network.aws_profile)
+        self._uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
+
+    @staticmethod
+    def _package(protocol: str, error: ImportError) -> str:
+        return "registree[s3]"
+
+    def upload(self, key: str, path: str) -> None:
+        """See `Store.upload`."""
+        with self._uploads:
+            super().upload(key, path)
+
+    def _make_parent(self, key: str) -> None:
+        """A bucket has no folders."""
+
+    def _failed(self, error: Exception, key: str) -> RegError:
+        found: BaseException | None = error
+        while found is not None:  # s3fs turns the SDK's error into one of the system's, and keeps it as the cause
+            answer = getattr(found, "response", None)
+            if isinstance(answer, Mapping) and "Error" in answer:
+                code = str(answer["Error"].get("Code", ""))
+                status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+                return self._bucket.failed(error, key, code=code, status=status)
+            found = found.__cause__ or found.__context__
+        if isinstance(error, FileNotFoundError):
+            return self._bucket.failed(error, key, status=404)
+        return self._bucket.failed(error, key, status=403 if isinstance(error, PermissionError) else 0)
+
+
+def _filesystem_options(options: S3Options, network: Network) -> dict[str, Any]:
+    """Turn the options of a bucket into those of s3fs; retries are ours, so that none is done twice."""
+    extra = {"ServerSideEncryption": options.sse, "SSEKMSKeyId": options.sse_kms_key_id}
+    client = {
+        "region_name": options.region,
+        "verify": network.environment.get("AWS_CA_BUNDLE", "") or network.ca_file,
+    }
+    named = {"endpoint_url": options.endpoint_url, "profile": options.profile}
+    return {
+        "anon": options.anonymous,
+        "requester_pays": options.requester_pays,
+        "s3_additional_kwargs": {name: value for name, value in extra.items() if value},
+        "client_kwargs": {name: value for name, value in client.items() if value},
+        "config_kwargs": {
+            "s3": {"addressing_style": options.addressing},
+            "connect_timeout": 10,
+            "read_timeout": 30,
+            "retries": {"mode": "standard", "total_max_attempts": 2},
+            # the checksums that newer SDKs add by default are not understood by many S3-compatible servers
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        },
+        **{name: value for name, value in named.items() if value},
+    }
