@@ -236,9 +236,7 @@ def check_setting(name: str, value: str) -> None:
             raise InvalidInput(f"jobs cannot be {value!r}", hint="it is a number of transfers at once, up to 256")
     elif name == "retries":
         if not value.isdigit() or int(value) > 100:
-            raise InvalidInput(
-                f"retries cannot be {value!r}", hint="it is a number of tries, up to 100"
-            )
+            raise InvalidInput(f"retries cannot be {value!r}", hint="it is a number of tries, up to 100")
     elif name == "lock.wait":
         if not re.fullmatch(r"\d{1,6}(\.\d+)?", value):
             raise InvalidInput(f"lock.wait cannot be {value!r}", hint="it is a number of seconds")

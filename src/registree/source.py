@@ -24,6 +24,7 @@ from registree.config import (
 from registree.errors import FormatError, NotFound
 from registree.execute import Meter, Progress, Silent, default_executor
 from registree.git.connection import is_local_url, strip_credentials
+from registree.git.credentials import Access, Ask
 from registree.git.mirror import fetch_mirror, open_mirror
 from registree.git.repository import GitRepository
 from registree.model.metafile import Metafile, parse_metafile
@@ -43,7 +44,7 @@ class Machine:
     """What a caller brings: folders, settings, the executor, and whom to tell of progress and warnings.
 
     `cache_dir` and `config_dir` are directories of the user's. `offline` forbids the network. `meter` counts what is
-    asked of stores behind it.
+    asked of stores behind it; `ask` puts a question to a person, where there is one.
     """
 
     cache_dir: str
@@ -54,6 +55,7 @@ class Machine:
     progress: Progress = field(default_factory=Silent)
     warn: Callable[[str], None] = lambda text: None
     meter: Meter = field(default_factory=Meter)
+    ask: Ask | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, offline: bool = False) -> Machine:
@@ -73,6 +75,11 @@ class Machine:
     def executor(self) -> Executor:
         """Where transfers run."""
         return default_executor(self.settings.jobs)
+
+    @property
+    def access(self) -> Access:
+        """What stands behind a connection to another repository."""
+        return Access(self.network, self.ask)
 
     @cached_property
     def cache(self) -> Cache:
@@ -144,7 +151,7 @@ class RegistrySource:
             if mirror.has_commit(need):
                 return cls(clean, mirror, machine, overrides)
         with held_lock(folder + ".lock", f"the mirror of {clean}", machine.settings.lock_wait * 10, machine.warn):
-            return cls(clean, fetch_mirror(url, folder), machine, overrides)
+            return cls(clean, fetch_mirror(url, folder, machine.access), machine, overrides)
 
     @property
     def is_local(self) -> bool:

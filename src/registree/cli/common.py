@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import replace
 from typing import Annotated
 
@@ -34,7 +35,14 @@ Offline = Annotated[bool, typer.Option("--offline", help="Ask no registry: use w
 def machine(*, quiet: bool = False, offline: bool = False) -> Machine:
     """Return the machine as the environment describes it, with progress for people."""
     made = Machine.from_environment(os.environ, offline=offline)
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        made = replace(made, ask=_ask)
     return made if quiet else replace(made, progress=TerminalProgress(), warn=warn)
+
+
+def _ask(question: str, secret: bool) -> str:
+    """Ask on the terminal; what is asked for goes to stderr, and a secret is not shown."""
+    return str(typer.prompt(question, hide_input=secret, prompt_suffix="", err=True))
 
 
 def workspace(*, quiet: bool = False, offline: bool = False) -> Workspace:

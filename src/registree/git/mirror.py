@@ -6,14 +6,19 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from dulwich.objects import ObjectID
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from registree.errors import NotFound
-from registree.git.connection import client_for, strip_credentials, translated
+from registree.git.connection import connected, strip_credentials
+from registree.git.credentials import Access
 from registree.git.repository import GitRepository
+
+if TYPE_CHECKING:
+    from dulwich.client import FetchPackResult, GitClient
 
 
 def open_mirror(url: str, folder: str) -> GitRepository:
@@ -31,7 +36,7 @@ def open_mirror(url: str, folder: str) -> GitRepository:
     return GitRepository.open(folder)
 
 
-def fetch_mirror(url: str, folder: str) -> GitRepository:
+def fetch_mirror(url: str, folder: str, access: Access) -> GitRepository:
     """Bring the mirror of a registry up to date: all its branches and tags; made when there is none.
 
     The caller holds the mirror's lock. Credentials in the URL are used and not written.
@@ -41,18 +46,18 @@ def fetch_mirror(url: str, folder: str) -> GitRepository:
         os.makedirs(temporary)
         try:
             Repo.init_bare(temporary).close()
-            _fetch_all(url, GitRepository.open(temporary))
+            _fetch_all(url, GitRepository.open(temporary), access)
             os.rename(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         return GitRepository.open(folder)
     mirror = GitRepository.open(folder)
-    _fetch_all(url, mirror)
+    _fetch_all(url, mirror, access)
     return mirror
 
 
-def _fetch_all(url: str, mirror: GitRepository) -> None:
+def _fetch_all(url: str, mirror: GitRepository, access: Access) -> None:
     repo = mirror.dulwich
 
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:
@@ -61,9 +66,10 @@ def _fetch_all(url: str, mirror: GitRepository) -> None:
         }
         return [sha for sha in chosen if sha is not None and sha not in repo.object_store]
 
-    with translated(url):
-        client, path = client_for(mirror, url, "pull")
-        result = client.fetch(path, repo, determine_wants=wants)
+    def fetch(client: GitClient, path: str) -> FetchPackResult:
+        return client.fetch(path, repo, determine_wants=wants)
+
+    result = connected(mirror, url, "pull", access, fetch)
     for name, sha in result.refs.items():
         if sha is not None and name.startswith((b"refs/heads/", b"refs/tags/")) and not name.endswith(b"^{}"):
             repo.refs[name] = sha

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dulwich.object_store import MissingObjectFinder
 from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
@@ -11,15 +12,19 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from registree.errors import Conflict, StateError
-from registree.git.connection import client_for, is_local_client, is_local_url, strip_credentials, translated
+from registree.git.connection import connected, is_local_client, is_local_url, strip_credentials, translated
+from registree.git.credentials import Access
 from registree.git.objects import Objects
 from registree.git.repository import GitRepository
 from registree.model.selectors import HEADS, TAGS
 
+if TYPE_CHECKING:
+    from dulwich.client import GitClient
+
 _ORDER = {Blob.type_num: 0, Tree.type_num: 1, Commit.type_num: 2, Tag.type_num: 3}
 
 
-def fetch_upstream(repository: GitRepository) -> str | None:
+def fetch_upstream(repository: GitRepository, access: Access) -> str | None:
     """Fetch the branch that the current one follows, and tags; return its commit (None: nothing there yet).
 
     Raises
@@ -40,13 +45,13 @@ def fetch_upstream(repository: GitRepository) -> str | None:
             and sha not in repo.object_store
         ]
 
+    def fetch(client: GitClient, path: str) -> Mapping[Ref, ObjectID | None]:
+        if is_local_client(client):
+            return _fetch_local(path, repo, wants)
+        return client.fetch(path, repo, determine_wants=wants).refs
+
+    refs = connected(repository, url, "pull", access, fetch)
     with translated(url):
-        client, path = client_for(repository, url, "pull")
-        refs = (
-            _fetch_local(path, repo, wants)
-            if is_local_client(client)
-            else client.fetch(path, repo, determine_wants=wants).refs
-        )
         for name, sha in refs.items():
             if sha is not None and name.startswith(b"refs/tags/") and not name.endswith(b"^{}"):
                 repo.refs.add_if_new(name, sha)
@@ -80,7 +85,7 @@ def _copy_objects(source: Repo, target: Repo, wanted: Sequence[ObjectID]) -> Non
             objects.add_object(found)
 
 
-def push_branch(repository: GitRepository, note: Callable[[str], None]) -> tuple[str, list[str]]:
+def push_branch(repository: GitRepository, access: Access, note: Callable[[str], None]) -> tuple[str, list[str]]:
     """Push the current branch and the tags on its history to its upstream.
 
     Parameters
@@ -128,13 +133,14 @@ def push_branch(repository: GitRepository, note: Callable[[str], None]) -> tuple
             sent.update({name: sha for name, sha in new_tags.items() if refs_here.get(name.decode()) in history})
         return sent if sent else {target: ObjectID(head.encode())}
 
-    with translated(url):
-        client, path = client_for(repository, url, "push")
+    def send(client: GitClient, path: str) -> Mapping[bytes, str | None]:
         if is_local_client(client):
-            problems = _push_local(repository, path, target, update, note)
-        else:
-            pack = repo.generate_pack_data
-            problems = dict(client.send_pack(path.encode(), update, pack).ref_status or {})  # type: ignore[arg-type]
+            return _push_local(repository, path, target, update, note)
+        pack = repo.generate_pack_data
+        return dict(client.send_pack(path.encode(), update, pack).ref_status or {})  # type: ignore[arg-type]
+
+    problems = connected(repository, url, "push", access, send)
+    with translated(url):
         for name, problem in problems.items():
             if problem:
                 raise Conflict(

@@ -143,7 +143,7 @@ def pull(workspace: Workspace, names: Sequence[str] = (), *, force: bool = False
     paths: list[str] = []
     with workspace.writing():
         if workspace.repository.upstream() is not None:
-            commit = fetch_upstream(workspace.repository)
+            commit = fetch_upstream(workspace.repository, workspace.machine.access)
             if commit is not None and dry_run:
                 return PullResult(commit, (), ())
             if commit is not None:

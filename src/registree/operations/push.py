@@ -83,7 +83,8 @@ def push(
         _send(workspace, store, others, plans, size)
         if is_default:
             _drop_confirmed(workspace, store, wanted, {plan.manifest for _, plan in plans})
-        where, refs = push_branch(workspace.repository, workspace.note_git_folder) if upstream else ("", [])
+        access = workspace.machine.access
+        where, refs = push_branch(workspace.repository, access, workspace.note_git_folder) if upstream else ("", [])
     return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
 
 
