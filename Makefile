@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-servers test-slow lint format clean
 
 demo: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py $(DEMO)
 
 test: lint
-	$(BIN)/pytest -n 2 -m "not slow" tests
+	$(BIN)/pytest -n 2 -m "not slow and not servers" tests
+
+test-servers: $(STAMP)
+	$(BIN)/pytest -n 2 --dist loadfile -m servers tests
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow tests
@@ -29,7 +32,7 @@ $(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV) || (apt-get update -q && apt-get install -y -q python3-venv && $(PYTHON) -m venv $(VENV))
 
 $(STAMP): pyproject.toml | $(VENV)/bin/pip
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[http,s3,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[s3-fast,dev]"
 	touch $@
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/bin/pip

@@ -1,4 +1,4 @@
-"""One suite that every kind of store must pass."""
+"""One suite that every kind of store must pass; the kinds that need a server's program are for `make test-servers`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from registree.errors import FormatError, ObjectMissing, ReadOnly, RegError
 from registree.store.base import Store
 from registree.store.layout import MARKER
 from registree.store.opening import open_store
+from tests.servers.nginx import nginx
+from tests.servers.radosgw import REGION, S3Server, radosgw
 
 Fill = Callable[[str, bytes], None]
-KINDS = ("directory", "memory", "s3", "http")
+SERVERS = ("radosgw", "nginx")
+READ_ONLY = ("http", "nginx")
+KINDS = ("directory", "memory", "s3", "http", *(pytest.param(kind, marks=pytest.mark.servers) for kind in SERVERS))
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -37,6 +41,13 @@ def s3_endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def ceph() -> Iterator[S3Server]:
+    """Ceph's gateway."""
+    with radosgw() as server:
+        yield server
 
 
 @pytest.fixture(params=KINDS)
@@ -60,14 +71,18 @@ def store(
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         s3fs = pytest.importorskip("s3fs")
 
-        s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True).mkdir(
-            f"bucket-{tmp_path.name.replace('_', '-')}"
-        )
-        yield open_store(
-            f"s3://bucket-{tmp_path.name.replace('_', '-')}/prefix",
-            "/",
-            {"endpoint_url": endpoint, "region": "us-east-1"},
-        )
+        bucket = f"bucket-{tmp_path.name.replace('_', '-')}"
+        s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True).mkdir(bucket)
+        yield open_store(f"s3://{bucket}/prefix", "/", {"endpoint_url": endpoint, "region": "us-east-1"})
+    elif kind == "radosgw":
+        gateway: S3Server = request.getfixturevalue("ceph")
+        for name, value in gateway.owner.environment.items():
+            monkeypatch.setenv(name, value)
+        yield open_store(f"s3://{gateway.make_bucket()}/prefix", "/", {"endpoint_url": gateway.url, "region": REGION})
+    elif kind == "nginx":
+        (tmp_path / "served").mkdir()
+        with nginx(tmp_path / "served") as web:
+            yield open_store(f"{web.url}/plain", "/")
     else:
         (tmp_path / "served").mkdir()
         server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(tmp_path / "served")))
@@ -83,7 +98,7 @@ def fill(kind: str, store: Store, tmp_path: Path) -> Fill:
     """Put an object into the store: through it, or behind it when it can only be read."""
 
     def put(key: str, content: bytes) -> None:
-        if kind == "http":
+        if kind in READ_ONLY:
             path = tmp_path / "served" / key
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
@@ -138,7 +153,7 @@ def test_range_is_copied_into_a_file(store: Store, fill: Fill, tmp_path: Path) -
 
 
 def test_object_is_replaced_whole(store: Store, kind: str) -> None:
-    if kind == "http":
+    if kind in READ_ONLY:
         pytest.skip("it can only be read")
     store.write(KEY, b"first, and longer")
     store.write(KEY, b"second")
@@ -146,7 +161,7 @@ def test_object_is_replaced_whole(store: Store, kind: str) -> None:
 
 
 def test_file_is_uploaded(store: Store, kind: str, tmp_path: Path) -> None:
-    if kind == "http":
+    if kind in READ_ONLY:
         pytest.skip("it can only be read")
     path = tmp_path / "file"
     path.write_bytes(os.urandom(6_000_000))
@@ -155,7 +170,7 @@ def test_file_is_uploaded(store: Store, kind: str, tmp_path: Path) -> None:
 
 
 def test_objects_are_listed_with_sizes(store: Store, kind: str) -> None:
-    if kind == "http":
+    if kind in READ_ONLY:
         pytest.skip("a web server lists nothing")
     other = "packs/cd/" + "cd" * 32
     store.write(KEY, b"1")
@@ -166,7 +181,7 @@ def test_objects_are_listed_with_sizes(store: Store, kind: str) -> None:
 
 
 def test_deleted_object_is_gone_and_deleting_twice_is_no_error(store: Store, kind: str) -> None:
-    if kind == "http":
+    if kind in READ_ONLY:
         pytest.skip("it can only be read")
     store.write(KEY, b"1")
     store.delete(KEY)
@@ -174,15 +189,22 @@ def test_deleted_object_is_gone_and_deleting_twice_is_no_error(store: Store, kin
     assert store.size(KEY) is None
 
 
-def test_read_only_store_refuses_writes(store: Store, kind: str, tmp_path: Path) -> None:
-    if kind != "http":
+def test_read_only_store_refuses_writes(store: Store, fill: Fill, kind: str, tmp_path: Path) -> None:
+    if kind not in READ_ONLY:
         pytest.skip("it can be written")
+    fill(KEY, b"1")
+    (tmp_path / "file").write_bytes(b"2")
     with pytest.raises(ReadOnly):
-        store.write(KEY, b"1")
+        store.write(KEY, b"2")
+    with pytest.raises(ReadOnly):
+        store.upload(KEY, str(tmp_path / "file"))
+    with pytest.raises(ReadOnly):
+        store.delete(KEY)
+    assert store.read(KEY) == b"1"
 
 
 def test_marker_is_made_once_and_a_newer_format_refused(store: Store, kind: str, fill: Fill) -> None:
-    if kind != "http":
+    if kind not in READ_ONLY:
         store.ensure_marker()
         store.ensure_marker()
         store.check_format()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shlex
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dulwich.config import ConfigFile, StackedConfig
-from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
+from dulwich.errors import ChecksumMismatch, FileFormatException, GitProtocolError, HangupException, NotGitRepository
 from dulwich.file import FileLocked
 
 from registree.errors import AuthError, Conflict, NotFound, RegError, StoreError
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from dulwich.client import GitClient
 
 _Result = TypeVar("_Result")
+_NO_REPOSITORY = ("does not appear to be a git repository", "repository not exported", "repository not found")
+_SSH_REFUSED = ("permission denied", "publickey", "host key verification failed", "access denied")
 _SCP = re.compile(r"(?!/)(?:[\w.-]+@)?[\w.-]+:(?!//)")
 
 
@@ -34,14 +38,13 @@ def is_local_url(url: str) -> bool:
 def strip_credentials(url: str) -> str:
     """Return a URL without a password in it, fit to be written down (ssh keeps its user name)."""
     if url.startswith(("http://", "https://")):
-        return re.sub(r"^(https?://)[^/@]*@", r"\1", url)
-    return re.sub(r"^(\w+://[^/@:]*):[^/@]*@", r"\1@", url)
+        return re.sub(r"^(https?://)[^/?#]*@", r"\1", url)
+    return re.sub(r"^(\w[\w+]*://[^/?#@:]*):[^/?#]*@", r"\1@", url)
 
 
 @contextmanager
 def translated(url: str) -> Iterator[None]:
     """Turn what goes wrong with a Git URL into one sentence about it, without secrets."""
-    place = strip_credentials(url)
     try:
         yield
     except RegError:
@@ -50,37 +53,57 @@ def translated(url: str) -> Iterator[None]:
         raise Conflict(
             f"another program holds {os.fsdecode(error.lockfilename)}", hint="wait for it to end, then run it again"
         ) from None
-    except NotGitRepository:
-        raise NotFound(f"there is no Git repository at {place}", hint="check the URL: git ls-remote " + place) from None
-    except HangupException as error:
-        lines = [line.decode(errors="replace").strip() for line in (error.stderr_lines or [])]
-        text = next((line for line in reversed(lines) if line), "the connection was closed")
-        if "denied" in text.lower() or "publickey" in text.lower():
-            raise AuthError(f"{place}: {text}", hint=f"check that this works: git ls-remote {place}") from None
-        raise StoreError(
-            f"{place}: {text}", hint=f"check that this works: git ls-remote {place}", transient=True
-        ) from None
-    except (GitProtocolError, OSError) as error:
-        text = " ".join(str(error).replace(url, place).split())[:200]
-        if "http resp 403" in text:
-            raise AuthError(
-                f"{place} refused it to these credentials (HTTP 403)", hint="reg auth status says which they are"
-            ) from None
-        raise StoreError(
-            f"{place} could not be reached: {text}", hint="--offline works with what is here", transient=True
-        ) from None
     except Exception as error:
-        if isinstance(error, _dulwich_client().HTTPUnauthorized):
-            raise AuthError(
-                f"{place} wants credentials, or other ones than it got",
-                hint=f"set {token_name(host_of(url))} to a token, or see that this works: git ls-remote {place}",
-            ) from None
-        if type(error).__module__.startswith("urllib3"):
-            text = " ".join(str(error).replace(url, place).split())[:200]
-            raise StoreError(
-                f"{place} could not be reached: {text}", hint="--offline works with what is here", transient=True
-            ) from None
-        raise
+        found = _explained(error, url)
+        if found is None:
+            raise
+        raise found from None
+
+
+def _explained(error: Exception, url: str) -> RegError | None:
+    """Say what an error of dulwich's or of a transport's means for a URL; None for an error of another kind."""
+    place = strip_credentials(url)
+    check = f"see that this works: git ls-remote {place}"
+    if isinstance(error, HangupException):
+        rows = [line.decode(errors="replace").strip() for line in (error.stderr_lines or [])]
+        text = next((row for row in reversed(rows) if row and not row.startswith("Please make sure")), "")
+        text = next((row for row in rows if "fatal:" in row or "ERR" in row), text) or "the connection was closed"
+    else:
+        text = " ".join(str(error).replace(url, place).split())
+    lower = text.lower()
+    if isinstance(error, NotGitRepository) or any(words in lower for words in _NO_REPOSITORY):
+        return NotFound(f"there is no Git repository at {place}", hint=f"check the URL: git ls-remote {place}")
+    if isinstance(error, _dulwich_client().HTTPUnauthorized):
+        return AuthError(
+            f"{place} wants credentials, or other ones than it got",
+            hint=f"set {token_name(host_of(url))} to a token, or {check}",
+        )
+    if "http resp 403" in lower:
+        return AuthError(
+            f"{place} refused it to these credentials (HTTP 403)", hint="reg auth status says which they are"
+        )
+    if any(words in lower for words in _SSH_REFUSED):
+        return AuthError(f"{place}: {text[:200]}", hint=check)
+    if "certificate_verify_failed" in lower or "certificate verify failed" in lower:
+        return StoreError(
+            f"{place}: the server's certificate is not trusted",
+            hint="name its authority's: git config --global http.sslCAInfo FILE, or export SSL_CERT_FILE=FILE",
+        )
+    if isinstance(error, FileNotFoundError) and error.filename in ("ssh", b"ssh"):
+        return StoreError(f"{place} needs ssh, which is not installed", hint="apt-get install openssh-client")
+    if isinstance(error, HangupException):
+        return StoreError(f"{place}: {text[:200]}", hint=check, transient=True)
+    if isinstance(error, GitProtocolError | OSError) or type(error).__module__.startswith("urllib3"):
+        return StoreError(
+            f"{place} could not be reached: {text[:200]}", hint="--offline works with what is here", transient=True
+        )
+    if isinstance(error, ValueError | KeyError | EOFError | zlib.error | FileFormatException | ChecksumMismatch):
+        return StoreError(
+            f"{place} sent what is not Git's protocol or was damaged on its way ({text[:100]})",
+            hint=f"run it again, or {check}",
+            transient=True,
+        )
+    return None
 
 
 def connected(
@@ -101,16 +124,21 @@ def connected(
         When it wants other credentials, is not there, or cannot be reached.
     """
     client = _dulwich_client()
+    network = access.network
     config = repository.dulwich.get_config_stack()
     place = client.apply_instead_of(config, url, push=operation == "push")
     is_http = place.startswith(("http://", "https://"))
     given = is_http and urlsplit(place).password is not None
 
     def attempt(found: Credentials | None) -> _Result:
-        options = {"username": found.user or "x-access-token", "password": found.secret} if found is not None else {}
+        options: dict[str, str | None] = {}
+        if found is not None:
+            options = {"username": found.user or "x-access-token", "password": found.secret}
+        if not is_http:
+            options["ssh_command"] = _ssh_command(network.environment)
         return act(
             *client.get_transport_and_path(
-                url, config=_with_network(config, place, access.network), operation=operation, quiet=True, **options
+                url, config=_with_network(config, place, network), operation=operation, quiet=True, **options
             )
         )
 
@@ -130,15 +158,46 @@ def connected(
 
 
 def _with_network(config: StackedConfig, url: str, network: Network) -> StackedConfig:
-    """Add the authorities and the proxy of the environment, where Git's own configuration does not name any."""
-    added = ConfigFile()
-    ca_file = network.environment.get("GIT_SSL_CAINFO") or network.ca_file
-    if ca_file:
-        added.set((b"http",), b"sslCAInfo", os.fsencode(ca_file))
+    """Put what the environment says before Git's configuration: settings, authorities, the proxy."""
+    first = ConfigFile()
+    for name, value in _environment_settings(network.environment):
+        section, _, setting = name.rpartition(".")
+        kind, _, subsection = section.partition(".")
+        first.set((kind.encode(), *([subsection.encode()] if subsection else [])), setting.encode(), value.encode())
+    own = (b"http", url.encode())  # the most specific section: it goes before all others
+    if network.environment.get("GIT_SSL_NO_VERIFY"):
+        first.set(own, b"sslVerify", b"false")
+    if network.environment.get("GIT_SSL_CAINFO"):
+        first.set(own, b"sslCAInfo", os.fsencode(network.environment["GIT_SSL_CAINFO"]))
+    elif network.ca_file and not _names_authorities(config):
+        first.set(own, b"sslCAInfo", os.fsencode(network.ca_file))
     proxy = network.proxy(url)
     if proxy:
-        added.set((b"http",), b"proxy", proxy.encode())
-    return StackedConfig([*config.backends, added])
+        first.set(own, b"proxy", proxy.encode())
+    return StackedConfig([first, *config.backends])
+
+
+def _names_authorities(config: StackedConfig) -> bool:
+    for section in config.sections():
+        if section[0] == b"http":
+            with suppress(KeyError):
+                return bool(config.get(section, b"sslCAInfo"))
+    return False
+
+
+def _environment_settings(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what ``GIT_CONFIG_COUNT`` and its like set (git-config(1))."""
+    count = environment.get("GIT_CONFIG_COUNT", "0")
+    for index in range(int(count) if count.isdigit() else 0):
+        name = environment.get(f"GIT_CONFIG_KEY_{index}", "")
+        if "." in name:
+            yield name, environment.get(f"GIT_CONFIG_VALUE_{index}", "")
+
+
+def _ssh_command(environment: Mapping[str, str]) -> str | None:
+    if environment.get("GIT_SSH_COMMAND"):
+        return environment["GIT_SSH_COMMAND"]
+    return shlex.quote(environment["GIT_SSH"]) if environment.get("GIT_SSH") else None
 
 
 def is_local_client(client: GitClient) -> bool:

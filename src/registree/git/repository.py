@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import cast
 
 from dulwich.errors import ChecksumMismatch
@@ -25,6 +26,10 @@ Edit = bytes | None | Callable[[bytes | None], bytes | None]
 
 _LOCK_WAIT = 10.0
 _SCRATCH = ".reg/tracked.tmp"
+
+
+def _seconds(time: float | tuple[int, int]) -> int:
+    return time[0] if isinstance(time, tuple) else int(time)
 
 
 def chain(first: Edit, second: Edit) -> Edit:
@@ -102,9 +107,25 @@ class GitRepository(RepositoryReader):
             if isinstance(entry, IndexEntry)
         }
 
-    def locked_index(self) -> locked_index:
-        """Return the index, to be changed under Git's own lock."""
-        return locked_index(self._repo.index_path(), self._repo.object_format)
+    @contextmanager
+    def locked_index(self) -> Iterator[Index]:
+        """Give the index, to be changed under Git's own lock.
+
+        Git compares times in whole seconds, and looks into a file that is as young as the index. A younger index must
+        not hide such a file: its entry is given a size of 0, as Git's own writer does (gitformat-index(5), "racy Git").
+        """
+        path = self._repo.index_path()
+        with locked_index(path, self._repo.object_format) as index:
+            written = os.stat(path).st_mtime_ns // 10**9 if os.path.exists(path) else 0
+            young = [
+                (name, entry)
+                for name, entry in index.items()
+                if isinstance(entry, IndexEntry) and entry.size and _seconds(entry.mtime) >= written
+            ]
+            yield index
+            for name, entry in young:
+                if name in index and index[name] is entry:
+                    index[name] = replace(entry, size=0)
 
     def edit(self, edits: Mapping[str, Edit], message: str | None) -> str | None:
         """Change tracked files in the work tree and the index; with a message, commit those changes alone.

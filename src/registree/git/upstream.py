@@ -111,6 +111,7 @@ def push_branch(repository: GitRepository, access: Access, note: Callable[[str],
     target = Ref(merge.encode())
     own_tags = {name: sha for name, sha in repo.refs.as_dict().items() if name.startswith(b"refs/tags/")}
     sent: dict[Ref, ObjectID] = {}
+    said: list[bytes] = []
 
     def update(refs: Mapping[Ref, ObjectID]) -> dict[Ref, ObjectID]:
         there = refs.get(target)
@@ -136,15 +137,18 @@ def push_branch(repository: GitRepository, access: Access, note: Callable[[str],
     def send(client: GitClient, path: str) -> Mapping[bytes, str | None]:
         if is_local_client(client):
             return _push_local(repository, path, target, update, note)
-        pack = repo.generate_pack_data
-        return dict(client.send_pack(path.encode(), update, pack).ref_status or {})  # type: ignore[arg-type]
+        said.clear()
+        result = client.send_pack(path.encode(), update, repo.generate_pack_data, progress=said.append)  # type: ignore[arg-type]
+        return dict(result.ref_status or {})
 
     problems = connected(repository, url, "push", access, send)
     with translated(url):
         for name, problem in problems.items():
             if problem:
+                words = " ".join(b"".join(said).decode(errors="replace").split())
                 raise Conflict(
-                    f"{strip_credentials(url)} did not take {name.decode()}: {problem}", hint="reg pull, then reg push"
+                    f"{strip_credentials(url)} did not take {name.decode()}: {problem}{f' ({words})' if words else ''}",
+                    hint="the upstream's own rules said no" if "hook" in problem else "reg pull, then reg push",
                 )
         repo.refs[Ref(f"refs/remotes/{remote}/{merge.removeprefix(HEADS)}".encode())] = ObjectID(head.encode())
     return strip_credentials(url), [name.decode().removeprefix(HEADS).removeprefix(TAGS) for name in sent]

@@ -58,6 +58,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """Whether it has payload of its own (an executable file has)."""
         return self.kind <= Kind.EXECUTABLE
 
+    def is_content(self, content: bytes | memoryview) -> bool:
+        """Tell whether bytes are this file's."""
+        return hash_bytes(content) == self.content
+
     @property
     def target(self) -> str:
         """Where a link points, relative to the link's own folder."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from registree.errors import FormatError, IntegrityError, ObjectMissing, StoreError
+from registree.errors import AuthError, FormatError, IntegrityError, ObjectMissing, RegError, StoreError
 from registree.model.ids import hash_bytes, id_text
 from registree.model.manifest import Entry, Page, PageRef, Totals, decode_page, totals_of
 from registree.model.places import ChildPlace, Extent, Extents, PackRow, decode_inner_map, decode_leaf_map
@@ -17,6 +17,7 @@ from registree.store.base import Store
 from registree.store.cache import Cache
 from registree.store.layout import MANIFESTS, MAPS, PACKS, decompress, key
 
+_Result = TypeVar("_Result")
 BATCH = 64
 """Leaf pages read together: some 4 MB."""
 
@@ -86,8 +87,7 @@ class TreeReader:
         FormatError, IntegrityError
             When a store's bytes are not what their name says.
         """
-        blob, store = self._root_blob(manifest)
-        root = decode_page(decompress(blob, f"manifest {id_text(manifest)}"), manifest)
+        root, store = self._root(manifest)
         if root.level == 0:
             totals = totals_of(root)
             last = root.entries[-1].path if root.entries else ""
@@ -101,8 +101,9 @@ class TreeReader:
             below: list[tuple[PageRef, ChildPlace]] = []
             for ref, place in rows:
                 inner[ref.page] = place
-                page = decode_page(decompress(self._blob(ref.page, place.page, store), "a page"), ref.page)
-                content = decompress(self._map_blob(ref.page, place.map, store, fresh), "a map")
+                page = self._page(ref.page, place.page, self._cached(ref.page, is_map=False, tree_store=store))
+                known = None if fresh else self._cached(ref.page, is_map=True, tree_store=store)
+                content = self._map(ref.page, place.map, store, known)
                 _check_row(ref, page, level)
                 below += zip(page.children, decode_inner_map(content, level, len(page.children)), strict=True)
             rows = below
@@ -137,7 +138,8 @@ class TreeReader:
             if leaf.place is None:
                 continue
             for is_map, extent in ((False, leaf.place.page), (True, leaf.place.map))[: 1 + maps]:
-                cached = self._cached(leaf.ref.page, is_map, tree)
+                stale = is_map and tree.fresh
+                cached = None if stale else self._cached(leaf.ref.page, is_map=is_map, tree_store=tree.store)
                 if cached is not None:
                     blobs[leaf.ref.page, is_map] = cached
                 else:
@@ -146,11 +148,7 @@ class TreeReader:
         reads = self._executor.map(lambda r: self.read_pack(r.pack, r.offset, r.length), ranges)
         for planned, content in zip(ranges, reads, strict=True):
             for member in planned.members:
-                blob = content[member.start : member.start + member.length]
-                page, is_map = member.key
-                blobs[member.key] = blob
-                if self._cache is not None and self._cacheable(planned.pack):
-                    self._cache.put(self.map_folder(tree.store) if is_map else "pages", page, blob)
+                blobs[member.key] = content[member.start : member.start + member.length]
         return [self._leaf_content(tree, leaf, blobs, maps) for leaf in batch]
 
     def _leaf_content(self, tree: Tree, leaf: Leaf, blobs: dict[tuple[bytes, bool], bytes], maps: bool) -> LeafContent:
@@ -159,16 +157,89 @@ class TreeReader:
             if maps and any(entry.is_file and entry.size for entry in page.entries):
                 map_blob = self._root_map_blob(tree.manifest, tree.store, tree.fresh)
         else:
-            page = decode_page(decompress(blobs[leaf.ref.page, False], "a page"), leaf.ref.page)
+            page = self._page(leaf.ref.page, leaf.place.page, blobs[leaf.ref.page, False])
             _check_row(leaf.ref, page, 0)
-            map_blob = blobs.get((leaf.ref.page, True), b"")
+            if maps:
+                found = self._map(leaf.ref.page, leaf.place.map, tree.store, blobs[leaf.ref.page, True])
+                return LeafContent(leaf, page.entries, decode_leaf_map(found, page.entries))
         if not maps or not map_blob:
             return LeafContent(leaf, page.entries, [()] * len(page.entries) if maps else [])
         return LeafContent(leaf, page.entries, decode_leaf_map(decompress(map_blob, "a map"), page.entries))
 
     def read_pack(self, pack: PackRow, offset: int, length: int) -> bytes:
-        """Read bytes of a pack from the first store that has it."""
-        return self.pack_store(pack).read(key(PACKS, pack.id), offset, length)
+        """Read bytes of a pack from the first store that has it and can be read."""
+        return self._from_any(pack, lambda store: store.read(key(PACKS, pack.id), offset, length))
+
+    def copy_pack(self, pack: PackRow, offset: int, length: int, descriptor: int, position: int) -> None:
+        """Copy bytes of a pack into an open file, from the first store that has it and can be read."""
+        self._from_any(pack, lambda store: store.copy_range(key(PACKS, pack.id), offset, length, descriptor, position))
+
+    def _from_any(self, pack: PackRow, read: Callable[[Store], _Result]) -> _Result:
+        first = self.pack_store(pack)
+        try:
+            return read(first)
+        except (ObjectMissing, StoreError, AuthError):
+            for store in self.stores:
+                with suppress(ObjectMissing, StoreError, AuthError):
+                    if store is not first and store.size(key(PACKS, pack.id)) == pack.size:
+                        result = read(store)
+                        self._holder[pack.id] = store
+                        return result
+            raise
+
+    def read_checked(self, extent: Extent, is_right: Callable[[bytes], bool]) -> bytes | None:
+        """Read bytes that were wrong once more, from each store that has them; None when none has the right ones."""
+        where = key(PACKS, extent.pack.id)
+        for store in self.stores:
+            with suppress(ObjectMissing, StoreError, AuthError):
+                content = store.read(where, extent.offset, extent.length)
+                if is_right(content):
+                    return content
+        return None
+
+    def without(self, store: Store) -> TreeReader | None:
+        """Return a reader over the other stores; None when there is no other."""
+        others = [other for other in self.stores if other is not store]
+        return TreeReader(others, self._cache, self._executor) if others else None
+
+    def _page(self, page: bytes, extent: Extent, blob: bytes | None) -> Page:
+        """Decode a page, from `blob` when that is right; else it is read again from every store."""
+        if blob is not None:
+            with suppress(FormatError, IntegrityError):
+                return self._kept_page(page, extent, blob)
+        blob = self.read_checked(extent, lambda content: hashes_to(content, page))
+        if blob is None:
+            blob = self.read_pack(*extent)  # says what is missing
+            raise IntegrityError(
+                f"page {id_text(page)} in {key(PACKS, extent.pack.id)} of {self.pack_store(extent.pack).address} "
+                "is damaged",
+                hint="reg verify --remote --deep says what else is",
+            )
+        return self._kept_page(page, extent, blob)
+
+    def _kept_page(self, page: bytes, extent: Extent, blob: bytes) -> Page:
+        found = decode_page(decompress(blob, "a page"), page)
+        self._keep("pages", page, extent, blob)
+        return found
+
+    def _map(self, page: bytes, extent: Extent, store: Store, blob: bytes | None) -> bytes:
+        """Decompress a map, from `blob` when that is whole; else it is read again."""
+        folder = self.map_folder(store)
+        if blob is not None:
+            with suppress(FormatError, IntegrityError):
+                content = decompress(blob, "a map")
+                self._keep(folder, page, extent, blob)
+                return content
+        blob = self.read_pack(*extent)
+        where = f"the map of page {id_text(page)} in {key(PACKS, extent.pack.id)} of {store.address}"
+        content = decompress(blob, where)
+        self._keep(folder, page, extent, blob)
+        return content
+
+    def _keep(self, folder: str, page: bytes, extent: Extent, blob: bytes) -> None:
+        holder = self._holder.get(extent.pack.id)
+        if self._cache is not None and (holder is None or not holder.is_outbox):
+            self._cache.put(folder, page, blob)
 
     def pack_store(self, pack: PackRow) -> Store:
         """Return the first store that has a pack, of the size its map says.
@@ -183,45 +254,56 @@ class TreeReader:
             return known
         where = key(PACKS, pack.id)
         for store in self.stores[:-1]:
-            with suppress(StoreError):
+            with suppress(StoreError, AuthError):
                 if store.size(where) == pack.size:
                     return self._holder.setdefault(pack.id, store)
         if not self.stores:
             raise ObjectMissing(where, "any store known here", hint="reg remote list shows the remotes")
         return self.stores[-1]  # the read itself says whether it is there: one request fewer
 
-    def _root_blob(self, manifest: bytes) -> tuple[bytes, Store]:
-        where = key(MANIFESTS, manifest)
+    def _root(self, manifest: bytes) -> tuple[Page, Store]:
+        """Read the topmost page of a manifest, and say which store's map goes with it."""
+        what = f"manifest {id_text(manifest)}"
         cached = self._cache.get(MANIFESTS, manifest) if self._cache is not None else None
         if cached is not None:
-            for store in self.stores:
-                if store.is_outbox:
-                    if store.size(where) is not None:
-                        return store.read(where), store
-                elif self._cache is not None and self._cache.get(self.map_folder(store), manifest) is not None:
-                    return cached, store
-        unreachable: StoreError | None = None
+            with suppress(FormatError, IntegrityError):
+                root = decode_page(decompress(cached, what), manifest)
+                store = self._store_of_map(manifest)
+                if store is not None:
+                    return root, store
+        failed: RegError | None = None
         for store in self.stores:
             try:
-                blob = store.read(where)
+                blob = store.read(key(MANIFESTS, manifest))
+                self._check_format(store)
+                root = decode_page(decompress(blob, f"{what} in {store.address}"), manifest)
             except ObjectMissing:
                 continue
-            except StoreError as error:
-                unreachable = unreachable or error
+            except (StoreError, AuthError, IntegrityError) as error:
+                failed = failed or error
                 continue
-            self._check_format(store)
             if self._cache is not None and not store.is_outbox:
                 self._cache.put(MANIFESTS, manifest, blob)
-            return blob, store
+            return root, store
         if cached is not None and self.stores:
-            return cached, self.stores[-1]
-        if unreachable is not None:
-            raise unreachable
+            return decode_page(decompress(cached, what), manifest), self.stores[-1]
+        if failed is not None:
+            raise failed
         raise ObjectMissing(
-            where,
+            key(MANIFESTS, manifest),
             " or ".join(store.address for store in self.stores) or "any store known here",
             hint="whoever added it has to run: reg push",
         )
+
+    def _store_of_map(self, manifest: bytes) -> Store | None:
+        """Return the first store whose map of a manifest is at hand: an outbox, or one whose map is in the cache."""
+        for store in self.stores:
+            if store.is_outbox:
+                if store.size(key(MANIFESTS, manifest)) is not None:
+                    return store
+            elif self._cache is not None and self._cache.get(self.map_folder(store), manifest) is not None:
+                return store
+        return None
 
     def _check_format(self, store: Store) -> None:
         if id(store) not in self._checked:
@@ -242,32 +324,10 @@ class TreeReader:
             self._cache.put(folder, manifest, blob)
         return blob
 
-    def _cached(self, page: bytes, is_map: bool, tree: Tree) -> bytes | None:
-        if self._cache is None or (is_map and tree.fresh):
+    def _cached(self, page: bytes, *, is_map: bool, tree_store: Store) -> bytes | None:
+        if self._cache is None:
             return None
-        return self._cache.get(self.map_folder(tree.store) if is_map else "pages", page)
-
-    def _blob(self, page: bytes, extent: Extent, store: Store) -> bytes:
-        cached = self._cache.get("pages", page) if self._cache is not None else None
-        if cached is not None:
-            return cached
-        blob = self.read_pack(extent.pack, extent.offset, extent.length)
-        if self._cache is not None and self._cacheable(extent.pack):
-            self._cache.put("pages", page, blob)
-        return blob
-
-    def _map_blob(self, page: bytes, extent: Extent, store: Store, fresh: bool) -> bytes:
-        cached = self._cache.get(self.map_folder(store), page) if self._cache is not None and not fresh else None
-        if cached is not None:
-            return cached
-        blob = self.read_pack(extent.pack, extent.offset, extent.length)
-        if self._cache is not None and self._cacheable(extent.pack):
-            self._cache.put(self.map_folder(store), page, blob)
-        return blob
-
-    def _cacheable(self, pack: PackRow) -> bool:
-        holder = self._holder.get(pack.id)
-        return holder is None or not holder.is_outbox
+        return self._cache.get(self.map_folder(tree_store) if is_map else "pages", page)
 
     @staticmethod
     def map_folder(store: Store) -> str:
@@ -279,6 +339,14 @@ def _check_row(ref: PageRef, page: Page, level: int) -> None:
     last = page.children[-1].last if page.level else page.entries[-1].path if page.entries else ""
     if page.level != level or totals_of(page) != (ref.entries, ref.files, ref.size) or last != ref.last:
         raise FormatError(f"page {id_text(ref.page)} is not what its parent says of it")
+
+
+def hashes_to(blob: bytes, page: bytes) -> bool:
+    """Tell whether a compressed page is the one of an id."""
+    try:
+        return hash_bytes(decompress(blob, "a page")) == page
+    except (FormatError, IntegrityError):
+        return False
 
 
 def verify_content(content: bytes | memoryview, expected: bytes, what: str, place: str) -> None:
