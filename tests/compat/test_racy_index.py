@@ -9,8 +9,6 @@ import time
 from itertools import count
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import Reg, git, write
 
 
