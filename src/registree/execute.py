@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -40,12 +41,13 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What was asked of stores behind a network: requests, those of them that were retries, and bytes of payload."""
+    """What was asked of stores behind a network: requests, those of them that were retries, bytes, and seconds."""
 
     requests: int = 0
     retries: int = 0
     sent: int = 0
     received: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Meter:
@@ -53,19 +55,23 @@ class Meter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts = [0, 0, 0, 0]
+        self._requests = self._retries = self._sent = self._received = 0
+        self._began = time.monotonic()
 
     def count(self, *, requests: int = 0, retries: int = 0, sent: int = 0, received: int = 0) -> None:
         """Add to the counts; sizes in bytes."""
         with self._lock:
-            for index, amount in enumerate((requests, retries, sent, received)):
-                self._counts[index] += amount
+            self._requests += requests
+            self._retries += retries
+            self._sent += sent
+            self._received += received
 
     @property
     def so_far(self) -> Transferred:
-        """The counts until now."""
+        """The counts until now, and the seconds since it was made."""
         with self._lock:
-            return Transferred(*self._counts)
+            seconds = round(time.monotonic() - self._began, 3)
+            return Transferred(self._requests, self._retries, self._sent, self._received, seconds)
 
 
 def default_executor(jobs: int = 0) -> Executor:

@@ -17,13 +17,16 @@ from registree.config import Remote
 from registree.model.manifest import Entry
 from registree.model.paths import parse_dataset_name
 from registree.model.targets import Target
+from registree.operations import access as _access
 from registree.operations import add as _add
 from registree.operations import browsing, editing, imports, moving
 from registree.operations import checkout as _checkout
 from registree.operations import commit as _commit
 from registree.operations import get as _get
 from registree.operations import init as _init
+from registree.operations import mirror as _mirror
 from registree.operations import push as _push
+from registree.operations import repair as _repair
 from registree.operations import status as _status
 from registree.operations import sync as _sync
 from registree.operations import update as _update
@@ -122,9 +125,22 @@ class Registry:
         """Compare files on this disk with their metafiles."""
         return _verify.verify_disk(self.workspace, names, deep=deep)
 
-    def verify_remote(self, *names: str, remote: str | None = None, deep: bool = False) -> _verify.VerifyResult:
-        """Check that a remote holds all that is named."""
-        return _verify.verify_remote(self.workspace, names, remote=remote, deep=deep)
+    def verify_remote(self, *targets: str, remote: str | None = None, deep: bool = False) -> _verify.VerifyResult:
+        """Check that every byte of datasets (``NAME`` or ``NAME@REV``; all when none is named) can be fetched."""
+        parsed = [Target.parse(text) for text in targets]
+        return _verify.verify_remote(self.workspace, parsed, remote=remote, deep=deep)
+
+    def repair(self, *names: str, remote: str | None = None, deep: bool = False) -> _repair.RepairResult:
+        """Send again what a remote lost, from whatever on this machine or another remote still has it."""
+        return _push.repair_remote(self.workspace, names, remote=remote, deep=deep)
+
+    def mirror(self, source: str, target: str, *targets: str) -> _mirror.MirrorResult:
+        """Copy what one remote lacks of another."""
+        return _mirror.mirror(self.workspace, source, target, [Target.parse(text) for text in targets])
+
+    def auth_status(self) -> tuple[_access.HostAccess, ...]:
+        """Name the source of credentials for each host, never the secret."""
+        return _access.auth_status(self.workspace)
 
     def remotes(self) -> tuple[Remote, ...]:
         """Return the registry's remotes, the default one first."""

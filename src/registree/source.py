@@ -213,7 +213,11 @@ class RegistrySource:
         return list(found.values())
 
     def _overridden(self, remote: Remote) -> Remote:
-        return replace(remote, url=self._overrides[remote.name]) if remote.name in self._overrides else remote
+        url = self._overrides.get(remote.url) or self._overrides.get(remote.name)
+        if not url:
+            return remote
+        same_kind = url.split("://")[0] == remote.url.split("://")[0]
+        return replace(remote, url=url, options=remote.options if same_kind else {})
 
     def _default_commit(self) -> str | None:
         try:

@@ -11,12 +11,16 @@ from registree.cli.app import VERBS, run
 
 REFERENCE = Path(__file__).parents[2] / "docs/cli.md"
 GROUPS = {
-    "Set-up": ("init", "remote", "config", "cache"),
+    "Set-up": ("init", "remote", "mirror", "auth", "config", "cache"),
     "Registry": ("add", "commit", "status", "push", "pull", "checkout", "remove", "move", "verify"),
     "Anyone": ("list", "show", "files", "cat", "diff"),
     "Consumer": ("get", "import", "update", "sync"),
 }
-SUBVERBS = {"remote": ("add", "list", "remove"), "cache": ("dir", "size", "prune", "clean")}
+SUBVERBS = {
+    "remote": ("add", "list", "remove", "override"),
+    "auth": ("status",),
+    "cache": ("dir", "size", "prune", "clean"),
+}
 CODES = """| exit code | means |
 | ---: | --- |
 | 0 | done |

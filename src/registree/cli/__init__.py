@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from registree import __version__
@@ -13,8 +14,9 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"reg {__version__}")
         return
-    from registree.cli.app import INTERRUPTED, run  # noqa: PLC0415 -- the version is answered without importing the rest
+    from registree.cli.app import INTERRUPTED, interrupted, run  # noqa: PLC0415 -- the version is answered without importing the rest
 
+    signal.signal(signal.SIGINT, interrupted)
     code = run(sys.argv[1:])
     if code == INTERRUPTED:  # threads may still wait for a disk or a network, and what they do counts no longer
         sys.stdout.flush()

@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import typer
@@ -16,10 +17,13 @@ from registree.cli.output import report_error
 from registree.errors import RegError
 
 INTERRUPTED = 130
+_GO_ON = "\nreg: interrupted; run the same command again to go on\n"
+_PATIENCE = 1.5
+"""Seconds in which an interrupted command has to end by itself."""
 
 VERBS = {
     "init": "setup",
-    "remote": "setup",
+    "remote": "remotes",
     "config": "setup",
     "cache": "setup",
     "add": "curate",
@@ -31,6 +35,8 @@ VERBS = {
     "remove": "curate",
     "move": "curate",
     "verify": "check",
+    "mirror": "remotes",
+    "auth": "remotes",
     "list": "browse",
     "show": "browse",
     "files": "browse",
@@ -98,7 +104,7 @@ def run(arguments: Sequence[str]) -> int:
     except RegError as error:
         return report_error(error, json=json)
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("\nreg: interrupted; run the same command again to go on\n")
+        sys.stderr.write(_GO_ON)
         return INTERRUPTED
     except typer.Exit as stop:
         return stop.exit_code
@@ -111,6 +117,19 @@ def run(arguments: Sequence[str]) -> int:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
+
+
+def interrupted(signum: int, frame: object) -> None:
+    """End what is running; what takes too long to end is left as after a crash, which the next run cleans up."""
+    timer = threading.Timer(_PATIENCE, _give_up)
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def _give_up() -> None:
+    os.write(2, _GO_ON.encode())
+    os._exit(INTERRUPTED)
 
 
 def _terminated(signum: int, frame: object) -> None:

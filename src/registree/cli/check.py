@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from registree.cli.common import Json, Quiet, name_here, workspace
-from registree.cli.output import Output, change_line, count_text, plain, size_text
+from registree.cli.output import Output, change_line, count_text, plain, size_text, transferred
+from registree.errors import InvalidInput
 from registree.model.paths import printable
+from registree.model.targets import Target
 from registree.operations.status import DatasetStatus, Status, status
 from registree.operations.verify import verify_disk, verify_remote
-from registree.workspace import Workspace
 
 _SHOWN = 20
 _INTEGRITY = 6
+_REFS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -82,26 +83,43 @@ def _after_status(found: Status) -> str:
 
 
 def verify_command(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets; all when none is named.")
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME[@REV]]...", help="Datasets; with --remote at a revision or in all versions. Default: all."
+        ),
     ] = None,
     remote: Annotated[bool, typer.Option("--remote", help="Check the remote in place of this disk.")] = False,
+    of: Annotated[str | None, typer.Option("--of", metavar="REMOTE", help="Another remote than the first.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check that files, or the remote, hold what the metafiles name."""
+    """Check that files, or every byte of versions on the remote, are what the metafiles name."""
     found = workspace(quiet=quiet)
-    chosen = _named(found, names)
-    result = verify_remote(found, chosen, deep=deep) if remote else verify_disk(found, chosen, deep=deep)
+    parsed = [Target.parse(text) for text in targets or []]
+    parsed = [Target(name_here(found, target.name), target.selector, target.part) for target in parsed]
+    on_remote = remote or of is not None
+    if not on_remote and any(target.selector for target in parsed):
+        raise InvalidInput("a revision is checked on the remote", hint="reg verify --remote NAME@REV")
+    result = (
+        verify_remote(found, parsed, remote=of, deep=deep)
+        if on_remote
+        else verify_disk(found, [target.name for target in parsed], deep=deep)
+    )
     what = f"{count_text(result.versions, 'version')}, {count_text(result.files, 'file')}, {size_text(result.size)}"
     lines = [f"{what}: {'all there' if not result.problems else count_text(len(result.problems), 'problem')}"]
-    lines += [f"  {printable(problem.dataset)}: {printable(problem.what)}" for problem in result.problems]
-    Output("verify", json, quiet).answer(plain(result), lines)
+    for problem in result.problems:
+        lines.append(f"  {printable(problem.dataset)}: {printable(problem.what)}")
+        if problem.needed_by:
+            more = f" and {len(problem.needed_by) - _REFS} more" if len(problem.needed_by) > _REFS else ""
+            lines.append(f"    needed by {', '.join(map(printable, problem.needed_by[:_REFS]))}{more}")
+    Output("verify", json, quiet).answer({**plain(result), **transferred(found.machine)}, lines)
     if result.problems:
-        sys.stderr.write("hint: reg push sends what the outbox still has; reg checkout --force restores files\n")
+        again = f"reg push --repair{' --deep' if deep else ''}{f' --remote {of}' if of else ''}"
+        sys.stderr.write(
+            f"hint: {again} sends what this machine or another remote still has\n"
+            if on_remote
+            else "hint: reg checkout --force restores files\n"
+        )
         raise typer.Exit(_INTEGRITY)
-
-
-def _named(found: Workspace, names: Sequence[str] | None) -> list[str]:
-    return [name_here(found, name) for name in names or []]

@@ -22,7 +22,17 @@ from registree.cli.common import (
     name_here,
     workspace,
 )
-from registree.cli.output import Output, count_text, fail_with_rows, plain, shown, size_text, summary_text, warn
+from registree.cli.output import (
+    Output,
+    count_text,
+    fail_with_rows,
+    plain,
+    shown,
+    size_text,
+    summary_text,
+    transferred,
+    warn,
+)
 from registree.model.paths import printable
 from registree.model.targets import Target
 from registree.operations.get import get
@@ -59,8 +69,9 @@ def get_command(
     quiet: Quiet = False,
 ) -> None:
     """Fetch data once, anywhere, with no connection kept."""
+    own = machine(quiet=quiet, offline=offline)
     made = get(
-        machine(quiet=quiet, offline=offline),
+        own,
         registry,
         Target.parse(target).with_selector(rev),
         base=os.getcwd(),
@@ -75,7 +86,7 @@ def get_command(
     amount = f"{count_text(made.files, 'file')}, {size_text(made.size)}"
     text = f"{shown(made.path)}: {amount} ({made.kind.value} at {made.commit[:10]})"
     Output("get", json, quiet).answer(
-        plain(made), [text], following=f"reg import {registry} {target} keeps the connection"
+        {**plain(made), **transferred(own)}, [text], following=f"reg import {registry} {target} keeps the connection"
     )
 
 
@@ -97,8 +108,9 @@ def import_command(
     quiet: Quiet = False,
 ) -> None:
     """Bring data in, pinned, and keep the connection."""
+    found = workspace(quiet=quiet, offline=offline)
     made = import_dataset(
-        workspace(quiet=quiet, offline=offline),
+        found,
         registry,
         Target.parse(target).with_selector(rev),
         base=os.getcwd(),
@@ -121,7 +133,8 @@ def import_command(
     following = f"reg update {made.name}" if made.downloaded else f"reg sync {made.name}"
     if message is None:
         following = f"git commit -m 'Import {made.name}' keeps the pin; later: {following}"
-    Output("import", json, quiet).answer(plain(made), lines, following=following)
+    answer = {**plain(made), **transferred(found.machine)}
+    Output("import", json, quiet).answer(answer, lines, following=following)
 
 
 def update_command(
@@ -150,7 +163,9 @@ def update_command(
     following = "git commit keeps the new pins" if moved and message is None else ""
     if away:
         following = f"reg sync {' '.join(map(printable, away))} brings what is not on this disk"
-    Output("update", json, quiet).answer({"imports": plain(rows)}, lines, following=following)
+    Output("update", json, quiet).answer(
+        {"imports": plain(rows), **transferred(found.machine)}, lines, following=following
+    )
     fail_with_rows([(row.name, row.error) for row in rows if row.error is not None])
 
 
@@ -187,7 +202,9 @@ def sync_command(
             done = f"{row.written} written, {row.deleted} deleted, {size_text(row.fetched)} fetched"
             lines.append(f"{printable(row.name)}: {done if row.state == 'synced' else row.state}")
             lines += [f"  {printable(path)}" for path in row.paths[:20]]
-    Output("sync", json, quiet).answer({"imports": plain(rows)}, lines, following="reg sync" if check else "")
+    Output("sync", json, quiet).answer(
+        {"imports": plain(rows), **transferred(found.machine)}, lines, following="reg sync" if check else ""
+    )
     fail_with_rows([(row.name, row.error) for row in rows if row.error is not None])
     if check and any(row.state == "differs" for row in rows):
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from registree.cli.output import (
     plain,
     size_text,
     summary_text,
+    transferred,
 )
 from registree.errors import InvalidInput
 from registree.model.ids import id_text
@@ -25,8 +27,12 @@ from registree.operations.checkout import checkout, pull
 from registree.operations.commit import commit
 from registree.operations.editing import EditResult, add_into, remove_from
 from registree.operations.moving import move, remove
-from registree.operations.push import push
+from registree.operations.push import push, repair_remote
+from registree.operations.repair import RepairResult
 from registree.operations.sync import Restored
+from registree.workspace import Workspace
+
+_INTEGRITY = 6
 
 
 def register(app: typer.Typer) -> None:
@@ -113,6 +119,10 @@ def push_command(
         str | None, typer.Option("--remote", metavar="NAME", help="Another remote than the first.")
     ] = None,
     no_git: Annotated[bool, typer.Option("--no-git", help="Send payload only.")] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Send again what the remote lost of any version, and no commits.")
+    ] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="With --repair: read the remote, to find damage too.")] = False,
     dry_run: DryRun = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -124,6 +134,11 @@ def push_command(
     """
     found = workspace(quiet=quiet)
     chosen = [name_here(found, name) for name in names or []]
+    if mend:
+        _answer_repair(Output("push", json, quiet), found, repair_remote(found, chosen, remote=remote, deep=deep))
+        return
+    if deep:
+        raise InvalidInput("--deep goes with --repair", hint="reg push --repair --deep")
     result = push(found, chosen, remote=remote, git=not no_git, dry_run=dry_run)
     word = "would send" if dry_run else "sent"
     lines = [
@@ -138,7 +153,21 @@ def push_command(
             else f"{result.upstream} has all commits"
         )
     following = "" if result.upstream or dry_run or no_git else "git push -u REMOTE BRANCH shares the commits"
-    Output("push", json, quiet).answer(plain(result), lines, following=following)
+    Output("push", json, quiet).answer({**plain(result), **transferred(found.machine)}, lines, following=following)
+
+
+def _answer_repair(output: Output, found: Workspace, result: RepairResult) -> None:
+    lines = [
+        f"sent {count_text(result.packs, 'pack')}, {size_text(result.size)} again to {result.remote}; "
+        f"{count_text(result.versions, 'version')} mended"
+        if result.versions or result.lost
+        else f"{result.remote} lacks nothing"
+    ]
+    lines += [f"  lost: {printable(what)}" for what in result.lost]
+    output.answer({**plain(result), **transferred(found.machine)}, lines, following="reg verify --remote")
+    if result.lost:
+        sys.stderr.write("hint: push from where it was added, or run reg add there again\n")
+        raise typer.Exit(_INTEGRITY)
 
 
 def pull_command(
@@ -155,7 +184,7 @@ def pull_command(
     result = pull(found, [name_here(found, name) for name in names or []], force=force, dry_run=dry_run)
     word = "would come to" if dry_run else "at"
     lines = [f"{word} {result.commit[:10]}, {count_text(len(result.paths), 'tracked file')} changed"]
-    _answer_rows(Output("pull", json, quiet), result.datasets, lines)
+    _answer_rows(Output("pull", json, quiet), found, result.datasets, lines)
 
 
 def checkout_command(
@@ -173,17 +202,19 @@ def checkout_command(
     """Make files be what their metafiles say."""
     found = workspace(quiet=quiet)
     rows = checkout(found, [name_here(found, name) for name in names or []], revision=rev, force=force, dry_run=dry_run)
-    _answer_rows(Output("checkout", json, quiet), rows, [])
+    _answer_rows(Output("checkout", json, quiet), found, rows, [])
 
 
-def _answer_rows(output: Output, rows: Sequence[Restored], lines: list[str]) -> None:
+def _answer_rows(output: Output, found: Workspace, rows: Sequence[Restored], lines: list[str]) -> None:
     """Answer with one line for each dataset; the first failure decides the exit code."""
     failures = [row for row in rows if row.error is not None]
     for row in rows:
         if row.error is None:
             done = f"{row.written} written, {row.deleted} deleted, {size_text(row.fetched)} fetched"
             lines.append(f"{printable(row.name)}: {done if row.state == 'synced' else row.state}")
-    output.answer({"datasets": plain(rows)}, lines, following="reg status" if not failures else "")
+    output.answer(
+        {"datasets": plain(rows), **transferred(found.machine)}, lines, following="reg status" if not failures else ""
+    )
     fail_with_rows([(row.name, row.error) for row in failures if row.error is not None])
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from registree.errors import (
 from registree.model.diff import Change, DiffSummary
 from registree.model.ids import id_text
 from registree.model.paths import printable
+
+if TYPE_CHECKING:
+    from registree.source import Machine
 
 EXIT_CODES: dict[type[RegError], int] = {
     InvalidInput: 2,
@@ -99,6 +102,11 @@ class Output:
         sys.stdout.flush()
         if following:
             sys.stderr.write(f"next: {following}\n")
+
+
+def transferred(machine: Machine) -> dict[str, Any]:
+    """Return what was asked of the network so far, for the end of an answer."""
+    return {"transfer": plain(machine.meter.so_far)}
 
 
 def plain(value: Any) -> Any:

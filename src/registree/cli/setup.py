@@ -1,4 +1,4 @@
-"""`init`, `remote`, `config`, `cache`: what is done once."""
+"""`init`, `config`, `cache`: what is done once."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from registree.cli.common import DryRun, Json, Message, Quiet, absolute, machine, workspace
+from registree.cli.common import DryRun, Json, Quiet, absolute, machine, workspace
 from registree.cli.output import Output, count_text, plain, shown, size_text
-from registree.errors import InvalidInput, NotFound
-from registree.operations.init import add_remote, init, remove_remote
+from registree.errors import NotFound
+from registree.operations.init import init
 from registree.operations.settings import read_settings, settings_path, write_setting
 
 _DAY = 86400
@@ -20,11 +20,6 @@ _DAY = 86400
 def register(app: typer.Typer) -> None:
     """Add these verbs."""
     app.command("init")(init_command)
-    remotes = typer.Typer(no_args_is_help=True, help="Where payload lives: list, add or remove remotes.")
-    remotes.command("add")(remote_add)
-    remotes.command("list")(remote_list)
-    remotes.command("remove")(remote_remove)
-    app.add_typer(remotes, name="remote")
     app.command("config")(config_command)
     cache = typer.Typer(no_args_is_help=True, help="The cache of files and registries; always safe to delete.")
     cache.command("dir")(cache_dir)
@@ -54,46 +49,6 @@ def init_command(
     if made.embedded:
         lines.append("the remote lies inside .reg/ of this machine; to share data: reg remote add default URL")
     Output("init", json, quiet).answer(plain(made), lines, following="reg add PATH -m MESSAGE")
-
-
-def remote_add(
-    name: Annotated[str, typer.Argument(help="The remote's name; one that exists is changed.")],
-    url: Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, https://…, or any fsspec URL.")],
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option", "-O", metavar="NAME=VALUE", help="An option of the store: endpoint_url, region, profile, …."
-        ),
-    ] = None,
-    message: Message = None,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Add a remote to reg.yaml, or change one."""
-    options = {}
-    for text in option or []:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise InvalidInput(f"option {text!r} has no value", hint="--option NAME=VALUE")
-        options[key] = {"true": True, "false": False}.get(value, value)
-    made = add_remote(workspace(quiet=quiet), name, url, options, base=os.getcwd(), message=message)
-    following = "reg push" if message is not None else "reg commit -m MESSAGE, then reg push"
-    Output("remote.add", json, quiet).answer(plain(made), [f"remote {made.name}: {made.url}"], following=following)
-
-
-def remote_list(json: Json = False, quiet: Quiet = False) -> None:
-    """List the remotes; the first is the default."""
-    remotes = workspace(quiet=quiet).registry_file().remotes
-    lines = [f"{remote.name}\t{remote.url}" for remote in remotes]
-    Output("remote.list", json, quiet).answer({"remotes": plain(remotes)}, lines)
-
-
-def remote_remove(name: str, message: Message = None, json: Json = False, quiet: Quiet = False) -> None:
-    """Take a remote out of reg.yaml; what it holds stays there."""
-    gone = remove_remote(workspace(quiet=quiet), name, message=message)
-    Output("remote.remove", json, quiet).answer(
-        plain(gone), [f"remote {gone.name} is removed; {gone.url} is left as it is"]
-    )
 
 
 def config_command(

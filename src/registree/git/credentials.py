@@ -39,12 +39,19 @@ class Access:
         folder
             The repository whose configuration says which helper is asked.
         """
-        for found in (self.helper(url, folder), self.network.netrc(url)):
-            if found is not None:
-                yield found
+        yield from self.without_asking(url, folder)
         if self.ask is not None:
             user = _user_of(url) or self.ask(f"User name for {host_of(url)}: ", False)
             yield Credentials(user, self.ask(f"Password or token of {user}: ", True), Origin.PROMPT, "prompt")
+
+    def without_asking(self, url: str, folder: str) -> Iterator[Credentials]:
+        """Yield what a helper and netrc know."""
+        helped = self.helper(url, folder)
+        if helped is not None:
+            yield helped
+        noted = self.network.netrc(url)
+        if noted is not None:
+            yield noted
 
     def helper(self, url: str, folder: str) -> Credentials | None:
         """Return what ``git credential fill`` knows without asking anybody; None where there is no `git`."""

@@ -270,6 +270,11 @@ class RepositoryReader:
             return None
         return value.decode()
 
+    def remote_names(self) -> list[str]:
+        """Return the names of the Git remotes."""
+        sections = self._repo.get_config_stack().sections()
+        return [section[1].decode() for section in sections if section[0] == b"remote" and len(section) > 1]
+
     def remote_url(self, name: str) -> str | None:
         """Return a Git remote's URL."""
         return self.config(("remote", name), "url")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from registree.errors import FormatError, IntegrityError, ObjectMissing, ReadOnly, StateError
+from registree.errors import IntegrityError, ObjectMissing, ReadOnly, StateError
 from registree.git.upstream import push_branch
 from registree.model.ids import ContentId, id_text
-from registree.model.metafile import DatasetFile, parse_metafile
-from registree.model.paths import METAFILE_SUFFIX
-from registree.model.selectors import not_found
+from registree.model.metafile import DatasetFile
+from registree.model.paths import parse_dataset_name
+from registree.model.targets import Target
+from registree.operations.named import all_manifests, manifests_at, named_manifests
+from registree.operations.repair import RepairResult, repair
 from registree.store.base import Store
 from registree.store.copying import CopyPlan, confirmed_packs, copy_manifest, plan_copy, seed_cache, trusted_pages
 from registree.store.layout import MANIFESTS, key
@@ -88,6 +90,26 @@ def push(
     return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
 
 
+def repair_remote(
+    workspace: Workspace, names: Sequence[str] = (), *, remote: str | None = None, deep: bool = False
+) -> RepairResult:
+    """Send again what a remote lost of all versions that branches, tags and the work tree name; no commits.
+
+    Parameters
+    ----------
+    deep
+        Read every pack of the remote, to find those that are damaged too.
+    """
+    registry_file = workspace.registry_file()
+    chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
+    with workspace.writing():
+        store = workspace.store(chosen)
+        targets = [Target(parse_dataset_name(name)) for name in names]
+        wanted = manifests_at(workspace, targets) if targets else all_manifests(workspace)
+        others = [workspace.store(other) for other in registry_file.remotes if other.name != chosen.name]
+        return repair(workspace, store, (workspace.outbox, *others), wanted, deep=deep)
+
+
 def _plan(
     workspace: Workspace, store: Store, others: Sequence[Store], wanted: Mapping[ContentId, str]
 ) -> list[tuple[str, CopyPlan]]:
@@ -143,11 +165,7 @@ def _send(
     done: set[bytes] = set()
     try:
         for name, plan in plans:
-            left = replace(
-                plan,
-                payload=tuple(pack for pack in plan.payload if pack.id not in done),
-                pages=tuple(pack for pack in plan.pages if pack.id not in done),
-            )
+            left = plan.without(done)
             copy_manifest(
                 (workspace.outbox, *others),
                 store,
@@ -183,57 +201,3 @@ def _drop_confirmed(
             outbox.drop_pack(pack.id)
     if not outbox.manifests():
         outbox.clear()
-
-
-def named_manifests(workspace: Workspace, names: Sequence[str], *, everything: bool = False) -> dict[ContentId, str]:
-    """Return the manifests of the work tree and of commits the upstream may not have, each with a dataset's name.
-
-    Parameters
-    ----------
-    everything
-        Look at the whole history of the current branch.
-
-    Raises
-    ------
-    NotFound
-        When there is no dataset of a name asked for.
-    """
-    found: dict[ContentId, str] = {}
-    current = workspace.metafiles({})
-    for name in names:
-        if not isinstance(current.get(name), DatasetFile):
-            there = [other for other, file in current.items() if isinstance(file, DatasetFile)]
-            raise not_found("dataset", name, workspace.root, there)
-    for name, metafile in current.items():
-        if isinstance(metafile, DatasetFile) and (not names or name in names):
-            found.setdefault(metafile.manifest, name)
-    repository = workspace.repository
-    head = repository.head()
-    if head is None:
-        return found
-    upstream = repository.upstream()
-    known = repository.remote_branch(*upstream) if upstream and not everything else None
-    tagged = [commit for ref, commit in repository.refs().items() if ref.startswith("refs/tags/")]
-    _collect(workspace, [*repository.history(head, known), *tagged], names, found)
-    left = set(workspace.outbox.manifests()) - set(found)
-    if left and not names:  # commits that plain `git push` sent before, or of other branches
-        rest: dict[ContentId, str] = {}
-        for commit in repository.refs().values():
-            _collect(workspace, repository.history(commit), (), rest)
-        found |= {manifest: name for manifest, name in rest.items() if manifest in left}
-    return found
-
-
-def _collect(workspace: Workspace, commits: Iterable[str], names: Sequence[str], found: dict[ContentId, str]) -> None:
-    repository = workspace.repository
-    for path, blob in repository.blobs_named(commits, METAFILE_SUFFIX):
-        name = path.removesuffix(METAFILE_SUFFIX)
-        if names and name not in names:
-            continue
-        try:
-            metafile = parse_metafile(repository.blob(blob).decode(errors="replace"), path)
-        except FormatError as error:
-            workspace.machine.warn(f"{error.message}: a commit holds it, and what it names is not looked at")
-            continue
-        if isinstance(metafile, DatasetFile):
-            found.setdefault(metafile.manifest, name)

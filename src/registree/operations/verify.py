@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from blake3 import blake3
 
-from registree.errors import RegError
+from registree.errors import AuthError, ObjectMissing, RegError, StoreError
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile
 from registree.model.paths import parse_dataset_name
 from registree.model.places import PackRow
+from registree.model.targets import Target
+from registree.operations.named import all_manifests, manifests_at, refs_naming
 from registree.operations.observing import place_of
-from registree.operations.push import named_manifests
 from registree.operations.status import status_of
+from registree.source import Machine
 from registree.store.base import PIECE, Store
+from registree.store.copying import packs_of
 from registree.store.files import hash_file
 from registree.store.layout import PACKS, key
 from registree.store.scanning import scan
@@ -26,10 +29,11 @@ from registree.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is missing or damaged, and the dataset that needs it."""
+    """Something that is missing or damaged, the dataset that needs it, and the branches and tags whose versions do."""
 
     dataset: str
     what: str
+    needed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,16 @@ def _stale(workspace: Workspace, name: str, root: str) -> list[str]:
 
 
 def verify_remote(
-    workspace: Workspace, names: Sequence[str] = (), *, remote: str | None = None, deep: bool = False
+    workspace: Workspace, targets: Sequence[Target] = (), *, remote: str | None = None, deep: bool = False
 ) -> VerifyResult:
-    """Check that a remote holds all that commits, tags and the work tree name.
+    """Check that every byte of some versions can be fetched from a remote.
 
     Parameters
     ----------
+    targets
+        Datasets, at a revision or in all their versions; empty for all that branches, tags and the work tree name.
+    remote
+        The remote's name; None for the first.
     deep
         Read every pack and hash it; otherwise sizes are compared.
     """
@@ -99,54 +107,86 @@ def verify_remote(
     chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
     store = workspace.store(chosen)
     store.check_format()
-    wanted = named_manifests(workspace, names, everything=True)
-    problems: list[Problem] = []
-    packs: dict[bytes, PackRow] = {}
-    owners: dict[bytes, str] = {}
-    files = size = 0
-    for manifest, name in wanted.items():
+    wanted = manifests_at(workspace, targets) if targets else all_manifests(workspace)
+    state = remote_state(store, wanted, workspace.machine, deep=deep)
+    naming = refs_naming(workspace, state.bad_manifests()) if state.is_bad else {}
+    problems = [
+        Problem(wanted[manifest], f"manifest {id_text(manifest)[:15]}…: {what}", tuple(naming[manifest]))
+        for manifest, what in state.unreadable.items()
+    ]
+    for pack, what in state.bad_packs.items():
+        users = state.users[pack]
+        refs = dict.fromkeys(ref for manifest in users for ref in naming[manifest])
+        problems.append(Problem(wanted[users[0]], what, tuple(refs)))
+    return VerifyResult(len(wanted), len(state.packs), state.files, state.size, tuple(problems))
+
+
+@dataclass(slots=True)
+class RemoteState:
+    """What a remote holds of some manifests.
+
+    `unreadable` says why manifests cannot be read, `bad_packs` what is wrong with packs; `users` are the manifests that
+    need a pack. `files` and `size` (bytes) count what the readable ones hold.
+    """
+
+    packs: dict[bytes, PackRow]
+    users: dict[bytes, list[ContentId]]
+    unreadable: dict[ContentId, str]
+    bad_packs: dict[bytes, str]
+    files: int = 0
+    size: int = 0
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.unreadable or self.bad_packs)
+
+    def bad_manifests(self) -> set[ContentId]:
+        """Return the manifests that something is wrong with."""
+        return {*self.unreadable, *(user for pack in self.bad_packs for user in self.users[pack])}
+
+
+def remote_state(store: Store, wanted: Iterable[ContentId], machine: Machine, *, deep: bool) -> RemoteState:
+    """Look at what a remote holds of manifests; with `deep`, every pack is read and hashed."""
+    state = RemoteState({}, {}, {}, {})
+    reader = TreeReader((store,), None, machine.executor)
+    for manifest in wanted:
         try:
-            found, totals = _packs_of(store, manifest, workspace)
+            tree = reader.open(manifest)
+            pages, payload = packs_of(reader, tree, tree.leaves, ())
         except RegError as error:
-            problems.append(Problem(name, f"manifest {id_text(manifest)[:15]}…: {error.message}"))
+            if isinstance(error, StoreError | AuthError):
+                raise
+            state.unreadable[manifest] = error.message
             continue
-        files, size = files + totals[0], size + totals[1]
-        for pack in found:
-            packs[pack.id] = pack
-            owners.setdefault(pack.id, name)
-    checks = workspace.machine.executor.map(lambda pack: _check_pack(store, pack, deep), packs.values())
-    for pack, problem in zip(packs.values(), checks, strict=True):
-        if problem:
-            problems.append(Problem(owners[pack.id], problem))
-    return VerifyResult(len(wanted), len(packs), files, size, tuple(problems))
-
-
-def _packs_of(store: Store, manifest: ContentId, workspace: Workspace) -> tuple[list[PackRow], tuple[int, int]]:
-    reader = TreeReader((store,), None, workspace.machine.executor)
-    tree = reader.open(manifest)
-    packs: dict[bytes, PackRow] = {}
-    for place in (*tree.inner.values(), *(leaf.place for leaf in tree.leaves if leaf.place)):
-        packs |= {extent.pack.id: extent.pack for extent in place}
-    for content in reader.pages(tree, tree.leaves, maps=True):
-        packs |= {extent.pack.id: extent.pack for row in content.extents for extent in row}
-    totals = tree.totals
-    return list(packs.values()), (totals.files, totals.size)
-
-
-def _check_pack(store: Store, pack: PackRow, deep: bool) -> str:
-    where = key(PACKS, pack.id)
+        state.files, state.size = state.files + tree.totals.files, state.size + tree.totals.size
+        for pack in (*pages.values(), *payload.values()):
+            state.packs[pack.id] = pack
+            state.users.setdefault(pack.id, []).append(manifest)
+    machine.progress.begin("verify", 0, sum(pack.size for pack in state.packs.values()) if deep else 0)
     try:
-        size = store.size(where)
-        if size is None:
-            return f"{where} is missing in {store.address}"
-        if size != pack.size:
-            return f"{where} in {store.address} has {size} bytes, not {pack.size}"
-        if deep:
-            hasher = blake3()
+        checks = machine.executor.map(lambda pack: _check_pack(store, pack, machine, deep), state.packs.values())
+        state.bad_packs = {pack: what for pack, what in zip(state.packs, checks, strict=True) if what}
+    finally:
+        machine.progress.end()
+    return state
+
+
+def _check_pack(store: Store, pack: PackRow, machine: Machine, deep: bool) -> str:
+    where = key(PACKS, pack.id)
+    size = store.size(where)
+    if size is None:
+        return f"{where} is missing in {store.address}"
+    if size != pack.size:
+        return f"{where} in {store.address} has {size} bytes, not {pack.size}"
+    if deep:
+        hasher = blake3()
+        try:
             for offset in range(0, size, PIECE):
                 hasher.update(store.read(where, offset, min(PIECE, size - offset)))
-            if hasher.digest() != pack.id:
-                return f"{where} in {store.address} is damaged: its bytes have another hash"
-    except RegError as error:
-        return error.message
+                machine.progress.advance(0, min(PIECE, size - offset))
+        except ObjectMissing as error:
+            return error.message
+        if hasher.digest() != pack.id:
+            return f"{where} in {store.address} is damaged: its bytes have another hash"
     return ""

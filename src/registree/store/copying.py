@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
 from registree.execute import Progress
@@ -35,10 +35,13 @@ class CopyPlan:
     pages: tuple[PackRow, ...]
     missing: tuple[PackRow, ...]
 
-    @property
-    def size(self) -> int:
-        """Bytes to send."""
-        return sum(pack.size for pack in (*self.payload, *self.pages))
+    def without(self, done: Collection[bytes]) -> CopyPlan:
+        """Return it without packs that were sent since."""
+        return replace(
+            self,
+            payload=tuple(pack for pack in self.payload if pack.id not in done),
+            pages=tuple(pack for pack in self.pages if pack.id not in done),
+        )
 
 
 def plan_copy(
@@ -58,11 +61,29 @@ def plan_copy(
         sources[0].size(key(MANIFESTS, manifest)) is None or _is_whole(remote, manifest, executor)
     ):
         return None
+    return plan_missing(sources, remote, manifest, executor, trusted)
+
+
+def plan_missing(
+    sources: Sequence[Store],
+    remote: Store,
+    manifest: bytes,
+    executor: Executor,
+    trusted: Collection[bytes] = (),
+    again: Collection[bytes] = (),
+) -> CopyPlan:
+    """Ask a remote for each pack that a manifest needs.
+
+    Parameters
+    ----------
+    again
+        Packs to be sent although the remote has them: its own are damaged.
+    """
     reader = TreeReader((*sources, remote), None, executor)
     tree = reader.open(manifest)
     new = [leaf for leaf in tree.leaves if leaf.ref.page not in trusted]
-    pages, payload = _packs(reader, tree, new, trusted)
-    absent = _absent(remote, [*pages.values(), *payload.values()], executor)
+    pages, payload = packs_of(reader, tree, new, trusted)
+    absent = _absent(remote, [*pages.values(), *payload.values()], executor) | (set(again) & {*pages, *payload})
     held = {pack.id for pack in (*payload.values(), *pages.values()) if pack.id in absent and _find(sources, pack)}
     return CopyPlan(
         manifest,
@@ -74,7 +95,7 @@ def plan_copy(
     )
 
 
-def _packs(
+def packs_of(
     reader: TreeReader, tree: Tree, leaves: Sequence[Leaf], trusted: Collection[bytes]
 ) -> tuple[dict[bytes, PackRow], dict[bytes, PackRow]]:
     """Return the packs of pages and of payload that some leaves of a tree need, with its upper pages."""
@@ -91,7 +112,7 @@ def _is_whole(remote: Store, manifest: bytes, executor: Executor) -> bool:
     try:
         reader = TreeReader((remote,), None, executor)
         tree = reader.open(manifest)
-        pages, payload = _packs(reader, tree, tree.leaves, ())
+        pages, payload = packs_of(reader, tree, tree.leaves, ())
     except IntegrityError:
         return False
     return not _absent(remote, [*pages.values(), *payload.values()], executor)
@@ -114,7 +135,8 @@ def _absent(remote: Store, packs: Sequence[PackRow], executor: Executor) -> set[
 
 
 def _find(sources: Sequence[Store], pack: PackRow) -> Store | None:
-    return _holder(sources, key(PACKS, pack.id), pack.size)
+    where = key(PACKS, pack.id)
+    return _holder(sources, where, pack.size) or _holder(sources, where)  # one of another size is named as damaged
 
 
 def _holder(sources: Sequence[Store], where: str, size: int | None = None) -> Store | None:
@@ -163,7 +185,7 @@ def copy_manifest(
     def send(pack: PackRow) -> None:
         path = os.path.join(scratch, f"gathered-{pack.id.hex()}")
         try:
-            remote.upload(key(PACKS, pack.id), _pack_file(sources, pack, path))
+            remote.upload(key(PACKS, pack.id), pack_file(sources, pack, path))
         finally:
             if os.path.exists(path):
                 os.unlink(path)
@@ -183,7 +205,7 @@ def copy_manifest(
         remote.write(where, plan.holder.read(where))
 
 
-def _pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
+def pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
     """Return a file with a pack's verified bytes: the outbox's own, or gathered at `scratch`."""
     holder = _find(sources, pack)
     where = key(PACKS, pack.id)
@@ -212,7 +234,7 @@ def confirmed_packs(outbox: Outbox, remote: Store, manifest: bytes, executor: Ex
         for leaf in tree.leaves
         if leaf.place is None or outbox.size(key(PACKS, leaf.place.page.pack.id)) is not None
     ]
-    pages, payload = _packs(reader, tree, local, ())
+    pages, payload = packs_of(reader, tree, local, ())
     rows = [row for row in {**pages, **payload}.values() if outbox.size(key(PACKS, row.id)) is not None]
     absent = _absent(remote, rows, executor)
     return [row for row in rows if row.id not in absent]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, RegError, StoreError
+from registree.network import Network
 
 SINGLE_UP_TO = 100 << 20
 """A file of at most this many bytes is one request; a larger one goes up in parts."""
@@ -143,3 +145,20 @@ class Bucket:
 
 def _short(text: str) -> str:
     return " ".join(text.split())[:160]
+
+
+def credentials_source(options: S3Options, network: Network) -> str:
+    """Name where the SDK's chain finds credentials, never what they are."""
+    if options.anonymous:
+        return "anonymous"
+    profile = options.profile or network.aws_profile
+    if network.environment.get("AWS_ACCESS_KEY_ID") and not options.profile:
+        return "AWS_ACCESS_KEY_ID"
+    try:
+        session = importlib.import_module("botocore.session").Session(profile=options.profile or None)
+        found = session.get_credentials()
+    except ImportError:
+        return "unknown: the package s3fs is not installed"
+    except Exception as error:  # noqa: BLE001 -- an SDK's error of any kind says that there are none
+        return f"none: {_short(str(error))}"
+    return f"profile {profile} ({found.method})" if found is not None else f"none in profile {profile}"

@@ -1,0 +1,202 @@
+"""Several remotes, and one that lost something: `verify --remote`, `push --repair`, `mirror`, `remote override`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Reg, git, tree, write
+
+FILES = {f"D/{folder}/{index:04}.txt": f"{folder} {index}" * 50 for folder in "ab" for index in range(700)}
+
+
+def objects(store: Path, folder: str) -> list[Path]:
+    """List the objects of a kind that a directory remote holds, the largest first."""
+    found = [path for path in (store / folder).rglob("*") if path.is_file()]
+    return sorted(found, key=lambda path: -path.stat().st_size)
+
+
+def flip(path: Path) -> None:
+    """Alter one byte in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def hub(registry: Path, tmp_path: Path, reg: Reg) -> Path:
+    """A registry with two versions of a dataset on its remote, `tmp_path/one`; the first is tagged D@v1.0.0."""
+    reg(registry, "remote", "add", "default", tmp_path / "one", "-m", "One")
+    write(registry, {**FILES, "D/large.bin": os.urandom(3 << 20)})
+    reg(registry, "add", "D", "-m", "v1")
+    git(registry, "tag", "-a", "-m", "v1", "D@v1.0.0")
+    reg(registry, "push")
+    write(registry, {"D/c/new.txt": "new"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    return registry
+
+
+@pytest.mark.parametrize("folder", ["packs", "manifests", "maps"])
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_the_remote_lost_is_named_and_sent_again_from_this_machine(
+    hub: Path, tmp_path: Path, home: Path, consumer: Path, reg: Reg, folder: str, cached: bool
+) -> None:
+    if not cached:
+        shutil.rmtree(home / "cache", ignore_errors=True)
+        if folder != "packs":
+            pytest.skip("without the cache nothing here knows the manifest any more")
+    before = {path.relative_to(tmp_path): path.read_bytes() for path in objects(tmp_path / "one", "")}
+    gone = objects(tmp_path / "one", folder)[0]
+    gone.unlink()
+    ran = reg(hub, "verify", "--remote", code=6)
+    assert gone.name[:12] in ran.out
+    assert "reg push --repair" in ran.err
+    assert any(ref in ran.out for ref in ("D@main", "D@D@v1.0.0"))
+    reg(hub, "push", "--repair")
+    reg(hub, "verify", "--remote", "--deep")
+    assert gone.read_bytes() == before[gone.relative_to(tmp_path)]
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    reg(consumer, "get", hub, "D@v1.0.0")
+
+
+def test_damage_is_found_by_a_deep_look_alone_and_mended(hub: Path, tmp_path: Path, reg: Reg) -> None:
+    flip(objects(tmp_path / "one", "packs")[0])
+    reg(hub, "verify", "--remote")
+    ran = reg(hub, "verify", "--remote", "--deep", code=6)
+    assert "reg push --repair --deep" in ran.err
+    reg(hub, "push", "--repair")
+    reg(hub, "verify", "--remote", "--deep", code=6)
+    answer = reg(hub, "push", "--repair", "--deep", "--json").json
+    assert answer["packs"] == 1
+    assert answer["lost"] == []
+    reg(hub, "verify", "--remote", "--deep")
+
+
+def test_what_nobody_has_is_named_as_lost_and_the_rest_is_mended(
+    hub: Path, tmp_path: Path, home: Path, reg: Reg
+) -> None:
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    (hub / "D/large.bin").unlink()
+    for path in objects(tmp_path / "one", "packs"):
+        path.unlink()
+    ran = reg(hub, "push", "--repair", code=6)
+    assert "lost" in ran.out
+    reg(hub, "verify", "--remote", code=6)
+
+
+def test_repair_takes_from_another_remote(hub: Path, tmp_path: Path, home: Path, reg: Reg) -> None:
+    reg(hub, "remote", "add", "second", tmp_path / "two", "-m", "Two")
+    reg(hub, "mirror", "default", "second")
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    shutil.rmtree(hub / "D")
+    for path in objects(tmp_path / "one", "packs"):
+        path.unlink()
+    reg(hub, "verify", "--remote", code=6)
+    reg(hub, "push", "--repair")
+    reg(hub, "verify", "--remote", "--deep")
+
+
+def test_only_the_named_version_is_verified(hub: Path, tmp_path: Path, reg: Reg) -> None:
+    assert reg(hub, "verify", "--remote", "--json").json["versions"] == 2
+    answer = reg(hub, "verify", "--remote", "D@v1.0.0", "--json").json
+    assert answer["versions"] == 1
+    assert answer["files"] == len(FILES) + 1
+    assert reg(hub, "verify", "--remote", "D", "--json").json["versions"] == 2
+    reg(hub, "verify", "--remote", "D@v9.0.0", code=3)
+    reg(hub, "verify", "D@v1.0.0", code=2)
+
+
+def test_mirror_copies_what_the_other_lacks_and_no_more(
+    hub: Path, tmp_path: Path, home: Path, consumer: Path, reg: Reg
+) -> None:
+    reg(hub, "remote", "add", "second", tmp_path / "two", "-m", "Two")
+    shutil.rmtree(hub / "D")
+    plan = reg(hub, "mirror", "default", "second", "--dry-run", "--json").json
+    assert plan["versions"] == 2
+    assert not (tmp_path / "two").exists()
+    done = reg(hub, "mirror", "default", "second", "--json").json
+    assert (done["packs"], done["size"]) == (plan["packs"], plan["size"])
+    for folder in ("packs", "manifests", "maps", "chunks"):
+        assert tree(tmp_path / "two" / folder) == tree(tmp_path / "one" / folder)
+    assert "lacks nothing" in reg(hub, "mirror", "default", "second").out
+    reg(hub, "verify", "--of", "second", "--deep")
+    shutil.rmtree(tmp_path / "one")
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    reg(consumer, "import", hub, "D@v1.0.0")
+    assert (consumer / "D/a/0001.txt").read_text() == FILES["D/a/0001.txt"]
+
+
+def test_mirror_of_a_remote_that_lost_something_says_so_and_copies_the_rest(
+    hub: Path, tmp_path: Path, reg: Reg
+) -> None:
+    reg(hub, "remote", "add", "second", tmp_path / "two", "-m", "Two")
+    objects(tmp_path / "one", "manifests")[0].unlink()
+    ran = reg(hub, "mirror", "default", "second", code=6)
+    assert "missing" in ran.out
+    assert len(objects(tmp_path / "two", "manifests")) == 1
+    reg(hub, "mirror", "default", "default", code=2)
+    reg(hub, "mirror", "default", "third", code=3)
+
+
+@pytest.mark.parametrize("damage", ["gone", "truncated", "flipped"])
+def test_reading_falls_back_to_the_next_remote(
+    hub: Path, tmp_path: Path, home: Path, consumer: Path, reg: Reg, damage: str
+) -> None:
+    reg(hub, "remote", "add", "second", tmp_path / "two", "-m", "Two")
+    reg(hub, "mirror", "default", "second")
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    for path in objects(tmp_path / "one", "packs"):
+        if damage == "gone":
+            path.unlink()
+        elif damage == "truncated":
+            os.truncate(path, path.stat().st_size // 2)
+        else:
+            flip(path)
+    reg(consumer, "import", hub, "D")
+    assert tree(consumer / "D") == tree(hub / "D")
+
+
+def test_overridden_remote_is_read_in_place_of_the_registry_s_own(
+    hub: Path, tmp_path: Path, home: Path, consumer: Path, reg: Reg
+) -> None:
+    os.rename(tmp_path / "one", tmp_path / "near")
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    reg(consumer, "import", hub, "D", code=6)
+    reg(consumer, "remote", "override", tmp_path / "one", tmp_path / "near")
+    before = git(hub, "status", "--porcelain")
+    reg(consumer, "import", hub, "D", "-m", "Import D")
+    assert tree(consumer / "D") == tree(hub / "D")
+    assert git(hub, "status", "--porcelain") == before
+    assert "near" not in git(consumer, "show")
+    shutil.rmtree(home / "cache", ignore_errors=True)
+    shutil.rmtree(consumer / "D")
+    reg(consumer, "sync")
+    assert tree(consumer / "D") == tree(hub / "D")
+    reg(consumer, "remote", "override", tmp_path / "one", "--unset")
+    reg(consumer, "remote", "override", tmp_path / "one", "--unset", code=3)
+    reg(consumer, "remote", "override", tmp_path / "one", code=2)
+
+
+def test_auth_status_names_sources_and_no_secret(
+    registry: Path, home: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git(registry, "remote", "add", "origin", "https://git.example.org/acme/data.git")
+    git(registry, "remote", "add", "other", "git@ssh.example.org:acme/data.git")
+    reg(registry, "remote", "add", "web", "https://data.example.org/acme", "-m", "Web")
+    (home / ".netrc").write_text("machine git.example.org login eve password hunter2\n")
+    (home / ".netrc").chmod(0o600)
+    monkeypatch.setenv("REG_TOKEN_DATA_EXAMPLE_ORG", "hunter3")
+    ran = reg(registry, "auth", "status")
+    assert "hunter" not in ran.out + ran.err
+    rows = {row["place"]: row for row in reg(registry, "auth", "status", "--json").json["hosts"]}
+    assert rows["git.example.org"]["source"].endswith(".netrc")
+    assert rows["git.example.org"]["user"] == "eve"
+    assert rows["https://data.example.org/acme"]["source"] == "REG_TOKEN_DATA_EXAMPLE_ORG"
+    assert "ssh" in rows["git@ssh.example.org"]["source"]
+    monkeypatch.setenv("REG_TOKEN_GIT_EXAMPLE_ORG", "hunter4")
+    rows = {row["place"]: row for row in reg(registry, "auth", "status", "--json").json["hosts"]}
+    assert rows["git.example.org"]["source"] == "REG_TOKEN_GIT_EXAMPLE_ORG"
