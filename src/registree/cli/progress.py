@@ -1,4 +1,4 @@
-"""Progress on stderr: one changing line on a terminal, a plain line every ten seconds elsewhere."""
+"""Progress on stderr: on a terminal a changing line for files and one for bytes, elsewhere one every ten seconds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class TerminalProgress:
         self._total = (0, 0)
         self._done = [0, 0]
         self._started = self._last = 0.0
-        self._shown = False
+        self._shown = 0
 
     def begin(self, verb: str, files: int, size: int) -> None:
         """See `execute.Progress`."""
         self._verb, self._total, self._done = verb, (files, size), [0, 0]
         self._started = self._last = time.monotonic()
-        self._shown = False
+        self._shown = 0
 
     def advance(self, files: int, size: int) -> None:
         """See `execute.Progress`."""
@@ -43,17 +43,22 @@ class TerminalProgress:
     def _show(self, now: float) -> None:
         rate = self._done[1] / max(now - self._started, 1e-6)
         left = max(self._total[1] - self._done[1], 0) / rate if rate else 0.0
-        files = f"{self._done[0]:,}/{self._total[0]:,} files, " if self._total[0] else ""
-        text = (
-            f"{self._verb}: {files}{size_text(self._done[1])} of {size_text(self._total[1])}, "
-            f"{size_text(rate)}/s, {left:.0f} s left"
-        )
-        sys.stderr.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        files = f"{self._done[0]:,} of {self._total[0]:,} files" if self._total[0] else ""
+        size = f"{size_text(self._done[1])} of {size_text(self._total[1])}, {size_text(rate)}/s, {left:.0f} s left"
+        lines = [f"{self._verb}: {text}" for text in (files, size) if text]
+        if self._terminal:
+            sys.stderr.write(self._back() + "\n".join(f"{line}\x1b[K" for line in lines))
+        else:
+            sys.stderr.write(f"{self._verb}: {', '.join(text for text in (files, size) if text)}\n")
         sys.stderr.flush()
-        self._shown = True
+        self._shown = len(lines)
+
+    def _back(self) -> str:
+        """Return what moves the cursor to the first of the lines that are shown."""
+        return "\r" + "\x1b[A" * (self._shown - 1)
 
     def end(self) -> None:
         """See `execute.Progress`."""
         if self._shown and self._terminal:
-            sys.stderr.write("\r\x1b[K")
+            sys.stderr.write(self._back() + "\x1b[J")
             sys.stderr.flush()

@@ -17,7 +17,6 @@ from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
 from registree.model.ranges import Range, plan_ranges
 from registree.store.base import PIECE, write_at
-from registree.store.files import hash_file
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
 
@@ -103,18 +102,19 @@ def write_large(
             done.clear()
             os.ftruncate(descriptor, wanted.entry.size)
         with open(note, "a", encoding="ascii") as log:
-            left = [piece for piece in pieces if (piece.position, piece.length) not in done]
-            waiting: deque[tuple[_Piece, Future[int]]] = deque()
-            for piece in left:
+            hasher = blake3()
+            waiting: deque[tuple[_Piece, Future[int] | None]] = deque()
+            for piece in pieces:
                 if len(waiting) >= 2 * _AHEAD:
-                    fetched += _finish(waiting.popleft(), log)
-                waiting.append((piece, executor.submit(_copy, reader, piece, descriptor)))
+                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher)
+                is_done = (piece.position, piece.length) in done
+                waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor)))
             while waiting:
-                fetched += _finish(waiting.popleft(), log)
+                fetched += _finish(*waiting.popleft(), log, descriptor, hasher)
     finally:
         os.close(descriptor)
     os.unlink(note)
-    if hash_file(wanted.path) != wanted.entry.content:
+    if hasher.digest() != wanted.entry.content:
         os.unlink(wanted.path)
         if base is not None:
             return fetched + write_large(reader, executor, wanted)  # the older version was not what it seemed
@@ -155,11 +155,14 @@ class _Piece(NamedTuple):
     local: tuple[str, int] | None
 
 
-def _finish(waiting: tuple[_Piece, Future[int]], log: IO[str]) -> int:
-    piece, future = waiting
-    fetched = future.result()
-    log.write(f"{piece.position} {piece.length}\n")
-    log.flush()
+def _finish(piece: _Piece, future: Future[int] | None, log: IO[str], descriptor: int, hasher: blake3) -> int:
+    """Wait for a piece, note it, and hash what the file holds of it now, while the next ones come."""
+    fetched = 0
+    if future is not None:
+        fetched = future.result()
+        log.write(f"{piece.position} {piece.length}\n")
+        log.flush()
+    hasher.update(os.pread(descriptor, piece.length, piece.position))
     return fetched
 
 

@@ -48,6 +48,11 @@ class RetryingStore(Store):
         self._meter.count(received=len(content))
         return content
 
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+        """See `Store.copy_range`."""
+        self._tried(lambda: self._store.copy_range(key, offset, length, descriptor, position))
+        self._meter.count(received=length)
+
     def size(self, key: str) -> int | None:
         """See `Store.size`."""
         return self._tried(lambda: self._store.size(key))

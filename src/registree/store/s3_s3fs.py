@@ -12,6 +12,9 @@ from registree.store.layout import redact
 from registree.store.remote import FsspecStore
 from registree.store.s3 import UPLOADS_AT_ONCE, Bucket, S3Options
 
+_PART = 50 << 20
+_PARTS_AT_ONCE = 2
+
 
 class S3fsStore(FsspecStore):
     """Objects under a prefix of a bucket."""
@@ -29,8 +32,8 @@ class S3fsStore(FsspecStore):
 
     def upload(self, key: str, path: str) -> None:
         """See `Store.upload`."""
-        with self._uploads:
-            super().upload(key, path)
+        with self._uploads, self._translated(key):
+            self._fs.put_file(path, self._path(key), chunksize=_PART, max_concurrency=_PARTS_AT_ONCE)
 
     def _make_parent(self, key: str) -> None:
         """A bucket has no folders."""
