@@ -42,6 +42,7 @@ class Cache:
     def __init__(self, root: str) -> None:
         self.root = root
         self._made: set[str] = set()
+        self._without: dict[int, bool] = {}
         self._notes: sqlite3.Connection | None = None
         self._pending: list[tuple[bytes, int, int, int]] = []
 
@@ -69,6 +70,8 @@ class Cache:
     def file(self, content: bytes, size: int, *, executable: bool) -> str | None:
         """Return the path of a file with this content, or None; a damaged one is dropped."""
         path = self.file_path(content, executable=executable)
+        if self._is_without(content[0]):
+            return None
         try:
             found = os.stat(path, follow_symlinks=False)
         except OSError:
@@ -83,6 +86,12 @@ class Cache:
         with suppress(OSError):
             os.unlink(path)
         return None
+
+    def _is_without(self, first: int) -> bool:
+        """Tell whether the cache had no file at all with this first byte of its id when this was first asked."""
+        if first not in self._without:
+            self._without[first] = not os.path.isdir(f"{self.root}/{FILES}/{first:02x}")
+        return self._without[first]
 
     def file_path(self, content: bytes, *, executable: bool) -> str:
         """Return where a file with this content lies, if it does (executable ones lie apart: links share modes)."""
@@ -225,6 +234,7 @@ class Cache:
                 with open(os.path.join(self.root, TAG), "w", encoding="utf-8") as file:
                     file.write(_TAG_TEXT)
             self._made.add(folder)
+            self._without.clear()
 
     def _notes_path(self) -> str:
         return os.path.join(self.root, _NOTES)

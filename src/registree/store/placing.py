@@ -109,7 +109,7 @@ class Placer:
             return
         older = reuse(entry) if reuse is not None else None
         if older is not None and older[1] is None and self._copy_same(older[0], entry, path):
-            self._adopt(entry, path)
+            self._adopt(entry, path, os.stat(path))
             self._progress.advance(1, entry.size)
         elif is_whole(wanted):
             self._window.append(wanted)
@@ -182,9 +182,10 @@ class Placer:
         try:
             while content:
                 content = content[os.write(descriptor, content) :]
+            found = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        self._adopt(wanted.entry, wanted.path)
+        self._adopt(wanted.entry, wanted.path, found)
         self.placed_bytes += wanted.entry.size
         self._progress.advance(1, wanted.entry.size)
 
@@ -199,7 +200,7 @@ class Placer:
             except OSError:  # the cache is on another disk
                 copy_file(temporary, wanted.path, self._mode(entry))
                 os.unlink(temporary)
-        self._adopt(entry, wanted.path)
+        self._adopt(entry, wanted.path, os.stat(wanted.path))
         self.placed_bytes += fetched
         self._progress.advance(1, entry.size)
 
@@ -223,11 +224,11 @@ class Placer:
         finally:
             os.close(descriptor)
 
-    def _adopt(self, entry: Entry, path: str) -> None:
+    def _adopt(self, entry: Entry, path: str, found: os.stat_result) -> None:
         if not self._keep:
             return
         executable = entry.kind == Kind.EXECUTABLE
         if self._link is LinkKind.HARDLINK:
-            self._cache.adopt(path, entry.content, os.stat(path, follow_symlinks=False), executable=executable)
+            self._cache.adopt(path, entry.content, found, executable=executable)
         else:
             self._cache.adopt_copy(path, entry.content, executable=executable)
