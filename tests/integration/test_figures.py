@@ -13,7 +13,7 @@ import pytest
 
 from registree.execute import Silent
 from registree.model.metafile import DatasetFile, parse_metafile
-from registree.store.base import Store
+from registree.store.base import Sent, Store, nobody
 from registree.store.copying import copy_manifest, plan_copy
 from registree.store.directory import DirectoryStore
 from registree.store.outbox import Outbox
@@ -45,9 +45,9 @@ class Counting(Store):
         self.requests["write"] += 1
         self.inner.write(key, content)
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         self.requests["upload"] += 1
-        self.inner.upload(key, path)
+        self.inner.upload(key, path, sent)
 
     def delete(self, key: str) -> None:
         self.requests["delete"] += 1

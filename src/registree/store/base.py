@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from registree.errors import FormatError, ObjectMissing, ReadOnly
 from registree.store.layout import MARKER, check_marker, marker
+
+Sent = Callable[[int], None]
+"""Is told of some bytes more that were sent; from any thread."""
+
+
+def nobody(size: int) -> None:
+    """Be told of bytes, and do nothing."""
+
 
 PIECE = 16 << 20
 """Bytes read at once when a long range is copied."""
@@ -55,8 +63,14 @@ class Store(ABC):
         """Store a small object, whole or not at all; an object of that key is replaced."""
 
     @abstractmethod
-    def upload(self, key: str, path: str) -> None:
-        """Store a file's bytes under a key, whole or not at all."""
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
+        """Store a file's bytes under a key, whole or not at all.
+
+        Parameters
+        ----------
+        sent
+            Told of bytes as they go, as far as the store knows; of all of them when it is done.
+        """
 
     @abstractmethod
     def delete(self, key: str) -> None:
@@ -122,7 +136,7 @@ class OfflineStore(Store):
         """See `Store.write`."""
         raise ReadOnly(f"{self.address} is not asked offline", hint="run it without --offline")
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         self.write(key, b"")
 

@@ -185,11 +185,11 @@ def copy_manifest(
     def send(pack: PackRow) -> None:
         path = os.path.join(scratch, f"gathered-{pack.id.hex()}")
         try:
-            remote.upload(key(PACKS, pack.id), pack_file(sources, pack, path))
+            file = pack_file(sources, pack, path)
+            remote.upload(key(PACKS, pack.id), file, lambda size: progress.advance(0, size))
         finally:
             if os.path.exists(path):
                 os.unlink(path)
-        progress.advance(0, pack.size)
 
     def send_list(pack: PackRow) -> None:
         where = key(CHUNKS, pack.id)

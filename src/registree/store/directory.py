@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
-from registree.store.base import Store, check_whole, write_at
+from registree.store.base import Sent, Store, check_whole, nobody, write_at
 
 TEMPORARY = ".tmp-"
+_COPIED_AT_ONCE = 256 << 20
 
 
 class DirectoryStore(Store):
@@ -83,12 +84,15 @@ class DirectoryStore(Store):
         with self._translated(key), self._replacing(key) as descriptor:
             write_at(descriptor, content, 0)
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         with self._translated(key), self._replacing(key) as descriptor:
             length = os.stat(path).st_size
             folder, name = os.path.split(path)
-            DirectoryStore(folder).copy_range(name, 0, length, descriptor, 0)
+            for start in range(0, length, _COPIED_AT_ONCE):
+                size = min(_COPIED_AT_ONCE, length - start)
+                DirectoryStore(folder).copy_range(name, start, size, descriptor, start)
+                sent(size)
 
     def adopt(self, key: str, path: str) -> None:
         """Store a file by renaming it into place; it must lie on the same disk and be flushed."""

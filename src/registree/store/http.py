@@ -16,7 +16,7 @@ from urllib3.util import Retry, Timeout
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, ReadOnly, StoreError
 from registree.network import Credentials, Network, host_of, token_name
-from registree.store.base import WHOLE_LIMIT, Store, check_whole
+from registree.store.base import WHOLE_LIMIT, Sent, Store, check_whole, nobody
 from registree.store.layout import redact
 
 _CONNECT, _READ = 10.0, 30.0
@@ -121,7 +121,7 @@ class HttpStore(Store):
         """See `Store.write`."""
         raise self._read_only()
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         raise self._read_only()
 

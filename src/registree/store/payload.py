@@ -12,6 +12,7 @@ from typing import IO, NamedTuple
 from blake3 import blake3
 
 from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
+from registree.execute import Progress, Silent
 from registree.model.ids import hash_bytes, id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
@@ -77,7 +78,12 @@ def is_whole(wanted: Wanted) -> bool:
 
 
 def write_large(
-    reader: TreeReader, executor: Executor, wanted: Wanted, *, base: tuple[str, Extents] | None = None
+    reader: TreeReader,
+    executor: Executor,
+    wanted: Wanted,
+    *,
+    base: tuple[str, Extents] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Bring a large file to `wanted.path`, several pieces at once; verified when it is whole.
 
@@ -87,12 +93,15 @@ def write_large(
     ----------
     base
         An older version of the file on this disk and where its bytes lay: what both share is copied from it.
+    progress
+        Told of bytes as they are there.
 
     Returns
     -------
     The bytes that came from packs, not from the older version or an earlier attempt.
     """
     fetched = 0
+    watched = progress or Silent()
     pieces = _pieces(wanted, base)
     note = wanted.path + ".done"
     done = _read_note(note)
@@ -106,11 +115,11 @@ def write_large(
             waiting: deque[tuple[_Piece, Future[int] | None]] = deque()
             for piece in pieces:
                 if len(waiting) >= 2 * _AHEAD:
-                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher)
+                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched)
                 is_done = (piece.position, piece.length) in done
                 waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor)))
             while waiting:
-                fetched += _finish(*waiting.popleft(), log, descriptor, hasher)
+                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched)
     finally:
         os.close(descriptor)
     os.unlink(note)
@@ -155,7 +164,9 @@ class _Piece(NamedTuple):
     local: tuple[str, int] | None
 
 
-def _finish(piece: _Piece, future: Future[int] | None, log: IO[str], descriptor: int, hasher: blake3) -> int:
+def _finish(
+    piece: _Piece, future: Future[int] | None, log: IO[str], descriptor: int, hasher: blake3, progress: Progress
+) -> int:
     """Wait for a piece, note it, and hash what the file holds of it now, while the next ones come."""
     fetched = 0
     if future is not None:
@@ -163,6 +174,7 @@ def _finish(piece: _Piece, future: Future[int] | None, log: IO[str], descriptor:
         log.write(f"{piece.position} {piece.length}\n")
         log.flush()
     hasher.update(os.pread(descriptor, piece.length, piece.position))
+    progress.advance(0, piece.length)
     return fetched
 
 

@@ -193,7 +193,8 @@ class Placer:
         entry = wanted.entry
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
         with self._partial(wanted) as temporary:
-            fetched = write_large(self._packs(), self._executor, wanted._replace(path=temporary), base=base)
+            place = wanted._replace(path=temporary)
+            fetched = write_large(self._packs(), self._executor, place, base=base, progress=self._progress)
             os.chmod(temporary, self._mode(entry))
             try:
                 os.rename(temporary, wanted.path)
@@ -202,7 +203,7 @@ class Placer:
                 os.unlink(temporary)
         self._adopt(entry, wanted.path, os.stat(wanted.path))
         self.placed_bytes += fetched
-        self._progress.advance(1, entry.size)
+        self._progress.advance(1, 0)
 
     @contextmanager
     def _partial(self, wanted: Wanted) -> Iterator[str]:

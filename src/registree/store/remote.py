@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -9,12 +10,25 @@ from contextlib import contextmanager
 from typing import Any
 
 import fsspec
+from fsspec.callbacks import Callback
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, RegError, StoreError
-from registree.store.base import WHOLE_LIMIT, Store, check_whole
+from registree.store.base import WHOLE_LIMIT, Sent, Store, check_whole, nobody
 from registree.store.layout import redact
 
 _INSTALL = re.compile(r"[Ii]nstall (?:the )?[\"'`]?([\w.\[\]-]+)")
+
+
+class _Counted(Callback):  # type: ignore[misc] # fsspec has no types
+    """Passes on what fsspec tells of an upload."""
+
+    def __init__(self, sent: Sent) -> None:
+        super().__init__()
+        self._sent = sent
+
+    def relative_update(self, inc: int = 1) -> None:
+        self.value += inc
+        self._sent(inc)
 
 
 class FsspecStore(Store):
@@ -89,11 +103,16 @@ class FsspecStore(Store):
             self._make_parent(key)
             self._fs.pipe_file(self._path(key), content)
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         with self._translated(key):
             self._make_parent(key)
-            self._fs.put_file(path, self._path(key))
+            self._put(key, path, sent)
+
+    def _put(self, key: str, path: str, sent: Sent, **options: int) -> None:
+        counted = _Counted(sent)
+        self._fs.put_file(path, self._path(key), callback=counted, **options)
+        sent(max(os.stat(path).st_size - counted.value, 0))  # not every package tells
 
     def _make_parent(self, key: str) -> None:
         self._fs.makedirs(posixpath.dirname(self._path(key)), exist_ok=True)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from registree.errors import StoreError
 from registree.execute import Meter
-from registree.store.base import Store
+from registree.store.base import Sent, Store, nobody
 
 _Result = TypeVar("_Result")
 
@@ -62,9 +62,23 @@ class RetryingStore(Store):
         self._tried(lambda: self._store.write(key, content))
         self._meter.count(sent=len(content))
 
-    def upload(self, key: str, path: str) -> None:
-        """See `Store.upload`."""
-        self._tried(lambda: self._store.upload(key, path))
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
+        """See `Store.upload`; what is sent twice is told once."""
+        told = 0
+
+        def attempt() -> None:
+            done = 0
+
+            def passed_on(size: int) -> None:
+                nonlocal told, done
+                done += size
+                if done > told:
+                    sent(done - told)
+                    told = done
+
+            self._store.upload(key, path, passed_on)
+
+        self._tried(attempt)
         self._meter.count(sent=os.stat(path).st_size)
 
     def delete(self, key: str) -> None:

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import obstore
@@ -19,7 +18,7 @@ from obstore.store import S3Store
 
 from registree.errors import ObjectMissing, RegError
 from registree.network import Network
-from registree.store.base import PIECE, Store, check_whole, write_at
+from registree.store.base import PIECE, Sent, Store, check_whole, nobody, write_at
 from registree.store.layout import redact
 from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options
 
@@ -92,16 +91,17 @@ class ObstoreS3(Store):
         with self._translated(key):
             obstore.put(self._store, self._path(key), content, use_multipart=False)
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         with self._translated(key), self._uploads, open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size <= SINGLE_UP_TO:
                 whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
                 obstore.put(self._store, self._path(key), whole, use_multipart=False)
+                sent(size)
             else:
                 obstore.put(
-                    self._store, self._path(key), Path(path), use_multipart=True, chunk_size=_PART,
+                    self._store, self._path(key), _pieces(file, sent), use_multipart=True, chunk_size=_PART,
                     max_concurrency=_PARTS_AT_ONCE,
                 )  # fmt: skip
 
@@ -134,6 +134,13 @@ class ObstoreS3(Store):
             raise self._bucket.failed(error, key, status=404) from None
         except Exception as error:
             raise self._bucket.failed(error, key) from error
+
+
+def _pieces(file: IO[bytes], sent: Sent) -> Iterator[bytes]:
+    """Yield a file in parts; one is counted when the next is asked for."""
+    while piece := file.read(_PART):
+        yield piece
+        sent(len(piece))
 
 
 def _config(options: S3Options, network: Network, bucket: str, region: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from registree.errors import RegError
 from registree.network import Network
+from registree.store.base import Sent, nobody
 from registree.store.layout import redact
 from registree.store.remote import FsspecStore
 from registree.store.s3 import UPLOADS_AT_ONCE, Bucket, S3Options
@@ -30,10 +31,10 @@ class S3fsStore(FsspecStore):
     def _package(protocol: str, error: ImportError) -> str:
         return "registree[s3]"
 
-    def upload(self, key: str, path: str) -> None:
+    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         with self._uploads, self._translated(key):
-            self._fs.put_file(path, self._path(key), chunksize=_PART, max_concurrency=_PARTS_AT_ONCE)
+            self._put(key, path, sent, chunksize=_PART, max_concurrency=_PARTS_AT_ONCE)
 
     def _make_parent(self, key: str) -> None:
         """A bucket has no folders."""
