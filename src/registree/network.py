@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import netrc
 import os
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 from registree.errors import FormatError
 
+_ESCAPES = {".": "_", "-": "__", ":": "___", "_": "_____", "[": "", "]": ""}
 _CA_FILES = ("REG_CA_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
@@ -64,15 +65,17 @@ class Network:
 
     def proxy(self, url: str) -> str | None:
         """Return the proxy for a URL (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``); None for none."""
-        found = {
-            name.lower().removesuffix("_proxy"): value
-            for name, value in self.environment.items()
-            if name.lower().endswith("_proxy") and value and not (name == "HTTP_PROXY" and self._is_cgi)
-        }
         parts = urlsplit(url)
-        if proxy_bypass_environment(parts.netloc.rsplit("@", 1)[-1], found):
+        if proxy_bypass_environment(parts.netloc.rsplit("@", 1)[-1], {"no": self._proxy_variable("no")}):
             return None
-        return found.get(parts.scheme) or found.get("all")
+        return self._proxy_variable(parts.scheme) or self._proxy_variable("all") or None
+
+    def _proxy_variable(self, name: str) -> str:
+        """Return a variable in lower case, empty ones too, before the same in upper case, as curl does."""
+        lower = self.environment.get(f"{name}_proxy")
+        if lower is not None:
+            return lower
+        return "" if name == "http" and self._is_cgi else self.environment.get(f"{name.upper()}_PROXY", "")
 
     @property
     def _is_cgi(self) -> bool:
@@ -95,8 +98,8 @@ class Network:
         for name in dict.fromkeys((token_name(host), token_name(host.rsplit(":", 1)[0]))):
             value = self.environment.get(name, "")
             if value:
-                user, _, secret = value.rpartition(":")
-                return Credentials(user, secret, Origin.VARIABLE, name)
+                user, colon, secret = value.partition(":")
+                return Credentials(user if colon else "", secret if colon else value, Origin.VARIABLE, name)
         return None
 
     def ci_token(self, url: str) -> Credentials | None:
@@ -108,7 +111,7 @@ class Network:
             ("SYSTEM_COLLECTIONURI", "SYSTEM_ACCESSTOKEN", "build"),
         ):
             value = self.environment.get(name, "")
-            if value and host == host_of(self.environment.get(server, "")):
+            if value and host and host == host_of(self.environment.get(server, "")):
                 return Credentials(user, value, Origin.CI, name)
         return None
 
@@ -120,8 +123,10 @@ class Network:
             found = netrc.netrc(path).hosts.get(host_of(url).rsplit(":", 1)[0])
         except OSError:
             return None
-        except netrc.NetrcParseError as error:
-            raise FormatError(f"{path} is malformed at line {error.lineno}: {error.msg}") from None
+        except netrc.NetrcParseError as error:  # its message quotes the file, and so perhaps the secret
+            raise FormatError(f"{path} is malformed at line {error.lineno}") from None
+        except UnicodeDecodeError:
+            raise FormatError(f"{path} is not UTF-8") from None
         if found is None or not found[2]:
             return None
         return Credentials(found[0] or "", found[2], Origin.NETRC, path)
@@ -135,7 +140,12 @@ def host_of(url: str) -> str:
 def token_name(host: str) -> str:
     """Return the name of the environment variable that holds a host's token; no two hosts share one.
 
+    A dot is ``_``, a hyphen ``__``, the colon before a port ``___``, an underscore ``_____``; what is not ASCII is
+    written as in the domain name system.
+
     >>> token_name("git.my-corp.org:8443")
-    'REG_TOKEN_GIT_MY__CORP_ORG_8443'
+    'REG_TOKEN_GIT_MY__CORP_ORG___8443'
     """
-    return "REG_TOKEN_" + re.sub(r"[^A-Z0-9_]", "_", host.upper().replace("-", "__"))
+    with suppress(UnicodeError):
+        host = host.encode("idna").decode()
+    return "REG_TOKEN_" + "".join(_ESCAPES.get(character, character) for character in host.upper())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -10,19 +11,37 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import boto3
 import pytest
 
 from registree.errors import FormatError, ObjectMissing, ReadOnly, RegError
+from registree.execute import Meter
+from registree.network import Network
 from registree.store.base import Store
 from registree.store.layout import MARKER
 from registree.store.opening import open_store
+from registree.store.retrying import RetryingStore
 from tests.servers.nginx import nginx
 from tests.servers.radosgw import REGION, S3Server, radosgw
 
 Fill = Callable[[str, bytes], None]
-SERVERS = ("radosgw", "nginx")
+SERVERS = ("radosgw", "radosgw-s3fs", "nginx")
 READ_ONLY = ("http", "nginx")
-KINDS = ("directory", "memory", "s3", "http", *(pytest.param(kind, marks=pytest.mark.servers) for kind in SERVERS))
+KINDS = (
+    "directory",
+    "memory",
+    "s3",
+    "s3fs",
+    "http",
+    *(pytest.param(kind, marks=pytest.mark.servers) for kind in SERVERS),
+)
+S3_CLIENTS = {
+    "s3": ("obstore", "s3_obstore", "ObstoreS3"),
+    "s3fs": ("s3fs", "s3_s3fs", "S3fsStore"),
+    "radosgw": ("obstore", "s3_obstore", "ObstoreS3"),
+    "radosgw-s3fs": ("s3fs", "s3_s3fs", "S3fsStore"),
+}
+"""The package, the module and the class that speak S3, by the kind of store."""
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -50,6 +69,16 @@ def ceph() -> Iterator[S3Server]:
         yield server
 
 
+def s3_store(kind: str, bucket: str, endpoint: str) -> Store:
+    """A store in a bucket through the client of that kind, whichever of them `open_store` would take."""
+    package, module, name = S3_CLIENTS[kind]
+    pytest.importorskip(package)
+    made = getattr(importlib.import_module(f"registree.store.{module}"), name)
+    options = {"endpoint_url": endpoint, "region": REGION}
+    found = made(f"s3://{bucket}/prefix", options, Network.from_environment(os.environ))
+    return RetryingStore(found, Meter(), 0)
+
+
 @pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     """The kind of store."""
@@ -65,20 +94,18 @@ def store(
         yield open_store(str(tmp_path / "store"), str(tmp_path))
     elif kind == "memory":
         yield open_store(f"memory://{tmp_path.name}", "/")
-    elif kind == "s3":
+    elif kind in ("s3", "s3fs"):
         endpoint = request.getfixturevalue("s3_endpoint")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        s3fs = pytest.importorskip("s3fs")
-
-        bucket = f"bucket-{tmp_path.name.replace('_', '-')}"
-        s3fs.S3FileSystem(endpoint_url=endpoint, skip_instance_cache=True).mkdir(bucket)
-        yield open_store(f"s3://{bucket}/prefix", "/", {"endpoint_url": endpoint, "region": "us-east-1"})
-    elif kind == "radosgw":
+        bucket = f"bucket-{tmp_path.name.replace('_', '-')}"[:60].rstrip("-").lower()
+        boto3.client("s3", endpoint_url=endpoint, region_name=REGION).create_bucket(Bucket=bucket)
+        yield s3_store(kind, bucket, endpoint)
+    elif kind in ("radosgw", "radosgw-s3fs"):
         gateway: S3Server = request.getfixturevalue("ceph")
         for name, value in gateway.owner.environment.items():
             monkeypatch.setenv(name, value)
-        yield open_store(f"s3://{gateway.make_bucket()}/prefix", "/", {"endpoint_url": gateway.url, "region": REGION})
+        yield s3_store(kind, gateway.make_bucket(), gateway.url)
     elif kind == "nginx":
         (tmp_path / "served").mkdir()
         with nginx(tmp_path / "served") as web:
@@ -214,6 +241,55 @@ def test_marker_is_made_once_and_a_newer_format_refused(store: Store, kind: str,
     fill(MARKER, b"<html>")
     with pytest.raises(FormatError):
         store.check_format()
+
+
+def test_key_with_odd_characters_is_kept(store: Store, fill: Fill) -> None:
+    key = "packs/ab/a b+c%20ü#?&=~"
+    fill(key, b"odd")
+    assert store.read(key) == b"odd"
+    assert store.size(key) == 3
+
+
+def test_empty_object_is_there_and_empty(store: Store, kind: str, fill: Fill, tmp_path: Path) -> None:
+    fill(KEY, b"")
+    assert store.size(KEY) == 0
+    assert store.read(KEY) == b""
+    if kind not in READ_ONLY:
+        (tmp_path / "file").write_bytes(b"")
+        store.upload(KEY + "f", str(tmp_path / "file"))
+        assert store.size(KEY + "f") == 0
+
+
+def test_rest_of_an_object_is_read_from_an_offset(store: Store, fill: Fill) -> None:
+    content = os.urandom(100_000)
+    fill(KEY, content)
+    assert store.read(KEY, 90_000) == content[90_000:]
+
+
+def test_folder_is_no_object(store: Store, kind: str, fill: Fill) -> None:
+    if kind in READ_ONLY:
+        pytest.skip("a web server may answer with a page for a folder, which is never asked for")
+    fill(KEY, b"1")
+    assert store.size("packs/ab") is None
+    with pytest.raises(ObjectMissing):
+        store.read("packs/ab")
+
+
+def test_listing_of_more_than_one_page_is_whole(store: Store, kind: str) -> None:
+    if kind in READ_ONLY:
+        pytest.skip("a web server lists nothing")
+    keys = [f"packs/{number % 100:02}/{number:04}" for number in range(1050)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: store.write(key, b"1"), keys))
+    assert sorted(key for key, _ in store.keys("packs")) == sorted(keys)
+
+
+def test_folder_is_listed_without_those_whose_name_begins_alike(store: Store, kind: str) -> None:
+    if kind in READ_ONLY:
+        pytest.skip("a web server lists nothing")
+    store.write("packs/ab/1", b"1")
+    store.write("packs-old/ab/1", b"1")
+    assert [key for key, _ in store.keys("packs")] == ["packs/ab/1"]
 
 
 def test_many_threads_read_at_once(store: Store, fill: Fill) -> None:

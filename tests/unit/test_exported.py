@@ -17,9 +17,9 @@ def test_exported_names_are_these() -> None:
 def test_registry_has_these_methods() -> None:
     methods = {name for name, _ in inspect.getmembers(Registry) if not name.startswith("_")}
     assert methods == {
-        "add", "add_into", "add_remote", "auth_status", "checkout", "commit", "diff", "import_dataset", "init", "mirror",
-        "move", "open", "pull", "push", "remotes", "remove", "remove_from", "repair", "root", "status", "sync", "update",
-        "verify", "verify_remote",
+        "add", "add_into", "add_remote", "auth_status", "checkout", "commit", "diff", "import_dataset", "init",
+        "mirror", "move", "open", "pull", "push", "remotes", "remove", "remove_from", "repair", "root", "status",
+        "sync", "update", "verify", "verify_remote",
     }  # fmt: skip
 
 

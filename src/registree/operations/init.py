@@ -21,7 +21,7 @@ from registree.errors import AlreadyExists, NotFound
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, GitRepository, chain
 from registree.source import Machine
-from registree.store.opening import is_local, local_path
+from registree.store.opening import check_store, is_local, local_path
 from registree.workspace import Workspace
 
 
@@ -58,10 +58,10 @@ def init(path: str, machine: Machine, *, base: str, remote: str | None = None, t
         raise AlreadyExists(f"{workspace.root} is a registry already", hint="reg status; reg remote list")
     repository.identity()
     made = make_remote(DEFAULT_REMOTE, _written_url(remote, workspace.root, base), {})
-    store = machine.open_store(made.url, workspace.root, {})
+    check_store(made.url, made.options)
     with workspace.writing():
         if is_local(made.url):
-            store.ensure_marker()
+            machine.open_store(made.url, workspace.root, {}).ensure_marker()
         edits: dict[str, Edit] = {REGISTRY_FILE: RegistryFile((made,)).render().encode()}
         edits |= gitignore_edits(LOCAL_DIRECTORY, ignored=True)
         edits = _ignoring(edits, made, workspace.root)
@@ -124,11 +124,13 @@ def add_remote(
     Raises
     ------
     InvalidInput
-        When the URL or an option looks like a secret: `reg.yaml` is tracked.
+        When the URL or an option looks like a secret (`reg.yaml` is tracked), there is no such option, or the package
+        for that kind of URL is not installed.
     """
     with workspace.writing():
         before = workspace.registry_file()
         remote = make_remote(name, _written_url(url, workspace.root, base), options)
+        check_store(remote.url, remote.options)
         others = [other for other in before.remotes if other.name != name]
         position = next((i for i, other in enumerate(before.remotes) if other.name == name), len(others))
         others.insert(position, remote)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -75,7 +76,8 @@ class DirectoryStore(Store):
         """See `Store.size`."""
         with self._translated(key):
             try:
-                return os.stat(self.path(key)).st_size
+                found = os.stat(self.path(key))
+                return found.st_size if stat.S_ISREG(found.st_mode) else None
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
@@ -158,7 +160,7 @@ class DirectoryStore(Store):
             yield
         except RegError:
             raise
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(key, self.address) from None
         except OSError as error:
             raise translate_os_error(error, key, self.address) from error

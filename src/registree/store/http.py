@@ -8,10 +8,10 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, NewConnectionError, SSLError
+from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, NewConnectionError, ProxyError, SSLError
 from urllib3.util import Retry, Timeout
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, ReadOnly, StoreError
@@ -58,7 +58,7 @@ class HttpStore(Store):
             "retries": Retry(total=_REDIRECTS, connect=0, read=0, other=0, redirect=_REDIRECTS),
         }
         proxy = network.proxy(url)
-        self._pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+        self._pool = _through(proxy, settings) if proxy else urllib3.PoolManager(**settings)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`."""
@@ -178,6 +178,14 @@ class HttpStore(Store):
 
     def _unreached(self, error: HTTPError | OSError, key: str) -> StoreError:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
+        if isinstance(error, ProxyError) or isinstance(reason, ProxyError):
+            proxy = redact(self._network.proxy(self._url) or "")
+            return StoreError(
+                f"the proxy {proxy} for {self.address} could not be reached or refused",
+                hint="check https_proxy, http_proxy and no_proxy",
+                transient=True,
+                unreachable=True,
+            )
         if isinstance(reason, SSLError):
             return StoreError(
                 f"{self.address}: the server's certificate is not trusted ({_text(reason)})",
@@ -192,6 +200,17 @@ class HttpStore(Store):
 
 
 _AGAIN = "run it again: it goes on where it stopped"
+
+
+def _through(proxy: str, settings: dict[str, Any]) -> urllib3.ProxyManager:
+    """Make connections through a proxy, whose own user and password go to it alone."""
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    headers = None
+    if parts.username:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers = urllib3.make_headers(proxy_basic_auth=user)
+    address = parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1]).geturl()
+    return urllib3.ProxyManager(address, proxy_headers=headers, **settings)
 
 
 def _last(offset: int, length: int | None) -> str:

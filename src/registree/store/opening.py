@@ -71,11 +71,36 @@ def open_store(
     return found if url.startswith("memory://") else RetryingStore(found, meter or Meter(), retries)
 
 
+def check_store(url: str, options: Mapping[str, Any]) -> None:
+    """Refuse a URL or options that no store can have on this machine; nothing is opened or asked.
+
+    Raises
+    ------
+    InvalidInput
+        For an option that there is not, or a package that is not installed.
+    """
+    protocol = url.split(":", 1)[0]
+    if is_local(url) or protocol in ("http", "https"):
+        _refuse_options(url, options)
+    elif protocol in ("s3", "s3a"):
+        importlib.import_module("registree.store.s3").S3Options.parse(options, redact(url))
+        if not any(importlib.util.find_spec(name) for name in ("obstore", "s3fs")):
+            raise InvalidInput(
+                f"{redact(url)} needs a package that is not installed: s3fs", hint="pip install 'registree[s3]'"
+            )
+    else:
+        importlib.import_module("registree.store.remote").check_package(url)
+
+
+def _refuse_options(url: str, options: Mapping[str, Any]) -> None:
+    if options:
+        raise InvalidInput(f"{redact(url)} has no option {next(iter(options))!r}: it has none")
+
+
 def _remote(url: str, options: Mapping[str, Any], network: Network) -> Store:
     protocol = url.split(":", 1)[0]
     if protocol in ("http", "https"):
-        if options:
-            raise InvalidInput(f"{redact(url)} has no option {next(iter(options))!r}: a web server has none")
+        _refuse_options(url, options)
         module, name = "http", "HttpStore"
     elif protocol in ("s3", "s3a"):
         fast = importlib.util.find_spec("obstore") is not None

@@ -11,12 +11,13 @@ from typing import Any
 
 import fsspec
 from fsspec.callbacks import Callback
+from fsspec.registry import get_filesystem_class, known_implementations
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, RegError, StoreError
 from registree.store.base import WHOLE_LIMIT, Sent, Store, check_whole, nobody
 from registree.store.layout import redact
 
-_INSTALL = re.compile(r"[Ii]nstall (?:the )?[\"'`]?([\w.\[\]-]+)")
+_INSTALL = re.compile(r"""(?:[Ii]nstall (?:the )?|requires )["'`]?([\w.\[\]-]+)""")
 
 
 class _Counted(Callback):  # type: ignore[misc] # fsspec has no types
@@ -29,6 +30,33 @@ class _Counted(Callback):  # type: ignore[misc] # fsspec has no types
     def relative_update(self, inc: int = 1) -> None:
         self.value += inc
         self._sent(inc)
+
+
+def package_of(protocol: str, error: ImportError) -> str:
+    """Name what has to be installed for a kind of URL; fsspec's own message does: ``Please install gcsfs to …``."""
+    texts = (str(error), str(known_implementations.get(protocol, {}).get("err", "")))
+    found = next((found for text in texts if (found := _INSTALL.search(text))), None)
+    return found[1] if found else str(error.name or protocol)
+
+
+def check_package(url: str) -> None:
+    """Refuse a URL whose package is not installed.
+
+    Raises
+    ------
+    InvalidInput
+        Naming the package, or when fsspec knows no such kind.
+    """
+    protocol = url.split(":", 1)[0]
+    try:
+        get_filesystem_class(protocol)
+    except ImportError as error:
+        package = package_of(protocol, error)
+        raise InvalidInput(
+            f"{redact(url)} needs a package that is not installed: {package}", hint=f"pip install '{package}'"
+        ) from None
+    except ValueError as error:
+        raise InvalidInput(f"{redact(url)} is not an address that fsspec knows ({error})") from None
 
 
 class FsspecStore(Store):
@@ -44,25 +72,13 @@ class FsspecStore(Store):
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self.address = redact(url)
+        check_package(url)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(
                 url.rstrip("/"), use_listings_cache=False, skip_instance_cache=True, **(options or {})
             )
-        except ImportError as error:
-            package = self._package(url.split(":", 1)[0], error)
-            raise InvalidInput(
-                f"{self.address} needs a package that is not installed: {package}", hint=f"pip install '{package}'"
-            ) from None
         except ValueError as error:
             raise InvalidInput(f"{self.address} is not an address that fsspec knows ({error})") from None
-
-    @staticmethod
-    def _package(protocol: str, error: ImportError) -> str:
-        """Name what has to be installed; fsspec's own message does: ``Please install gcsfs to access …``."""
-        found = _INSTALL.search(str(error)) or _INSTALL.search(
-            str(fsspec.registry.known_implementations.get(protocol, {}).get("err", ""))
-        )
-        return found[1] if found else str(error.name or protocol)
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,9 +20,18 @@ _STATUS = re.compile(r"\b(?:status(?: code)?:?|HTTP) (\d{3})\b")
 _EXPIRED = frozenset(
     ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "RequestExpired")
 )
-_WRONG = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthorizationHeaderMalformed", "AuthFailure"))
+_WRONG = frozenset(("InvalidAccessKeyId", "SignatureDoesNotMatch", "AuthFailure"))
+_ELSEWHERE = frozenset(("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"))
+_CERTIFICATE = ("certificate_verify_failed", "certificate verify failed", "invalid peer certificate", "unknownissuer")
 _SKEWED = frozenset(("RequestTimeTooSkewed", "RequestInTheFuture"))
 _LATER = frozenset(("SlowDown", "Throttling", "RequestTimeout", "InternalError", "ServiceUnavailable", "BadDigest"))
+_SDK = frozenset(
+    (
+        "ConfigNotFound", "ConfigParseError", "CredentialRetrievalError", "InvalidConfigError", "NoCredentialsError",
+        "PartialCredentialsError", "ProfileNotFound", "SSOError", "SSOTokenLoadError", "TokenRetrievalError",
+        "UnauthorizedSSOTokenError", "UnknownCredentialError", "InfiniteLoopConfigError",
+    )
+)  # fmt: skip
 _UNREACHABLE = (
     "EndpointConnection",
     "ConnectTimeout",
@@ -67,8 +76,10 @@ class S3Options:
         for name, value in options.items():
             if name not in known:
                 raise InvalidInput(f"{address} has no option {name!r}", hint=f"there are {', '.join(known)}")
-            if not isinstance(value, bool if known[name] == "bool" else str):
-                raise InvalidInput(f"option {name} of {address} cannot be {value!r}")
+            is_flag = known[name] == "bool"
+            if not isinstance(value, bool if is_flag else str):
+                hint = "it is true or false" if is_flag else "it is a text"
+                raise InvalidInput(f"option {name} of {address} cannot be {value!r}", hint=hint)
         found = cls(**options)
         if found.addressing not in ("auto", "path", "virtual"):
             raise InvalidInput(
@@ -77,7 +88,10 @@ class S3Options:
         if found.sse not in ("", "AES256", "aws:kms", "aws:kms:dsse"):
             raise InvalidInput(f"option sse of {address} cannot be {found.sse!r}", hint="it is AES256 or aws:kms")
         if found.endpoint_url and not found.endpoint_url.startswith(("http://", "https://")):
-            raise InvalidInput(f"option endpoint_url of {address} is no URL: {found.endpoint_url!r}")
+            raise InvalidInput(
+                f"option endpoint_url of {address} is no URL: {found.endpoint_url!r}",
+                hint="it starts with https:// or http://",
+            )
         return found
 
 
@@ -99,7 +113,7 @@ class Bucket:
         status
             The HTTP status; 0 to look for it in the text.
         """
-        text = str(error)
+        text = _whole_text(error)
         code = code or (found[1] if (found := _CODE.search(text)) else "")
         status = status or (int(found[1]) if (found := _STATUS.search(text)) else 0)
         login = f"aws sso login --profile {self.profile} (or renew the keys: aws configure --profile {self.profile})"
@@ -113,6 +127,20 @@ class Bucket:
         if code in _WRONG:
             return AuthError(
                 f"{self.address} does not know the credentials of profile {self.profile} ({code})", hint=login
+            )
+        if code in _ELSEWHERE:
+            return AuthError(
+                f"{self.address} is in another region than it was asked in ({_short(text)})",
+                hint="reg remote add NAME URL -O region=REGION",
+            )
+        if any(words in text.lower() for words in _CERTIFICATE):
+            return StoreError(
+                f"{self.address}: the server's certificate is not trusted",
+                hint="name its authority's: export AWS_CA_BUNDLE=FILE, or SSL_CERT_FILE=FILE",
+            )
+        if _of_sdk(error):
+            return AuthError(
+                f"there are no credentials for {self.address} in profile {self.profile} ({_short(text)})", hint=login
             )
         if "credential" in type(error).__name__.lower() or "credential" in text.lower()[:400]:
             return AuthError(
@@ -141,6 +169,48 @@ class Bucket:
             transient=code in _LATER or not 400 <= status < 500 or status in (408, 429),
             unreachable=any(word in name or word in text for word in _UNREACHABLE),
         )
+
+
+def authorities(network: Network) -> str:
+    """Return the file with the certificates of authorities to trust; empty for the system's own.
+
+    Raises
+    ------
+    InvalidInput
+        When it cannot be read or holds none.
+    """
+    path = network.environment.get("AWS_CA_BUNDLE") or network.ca_file
+    if path:
+        try:
+            with open(path, "rb") as file:
+                if b"-----BEGIN " in file.read():
+                    return path
+            reason = "it holds no certificate"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        raise InvalidInput(f"the certificates in {path} cannot be read ({reason})", hint="check AWS_CA_BUNDLE")
+    return ""
+
+
+def _of_sdk(error: BaseException) -> bool:
+    """Tell whether it is the SDK's own configuration or credentials that failed, before anything was asked."""
+    for found in _causes(error):
+        if isinstance(found, FileNotFoundError) and found.filename is not None:
+            return True  # a program that was to give credentials
+        if type(found).__module__.startswith("botocore.") and type(found).__name__ in _SDK:
+            return True
+    return False
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _whole_text(error: BaseException) -> str:
+    return " ".join(str(found) for found in _causes(error))
 
 
 def _short(text: str) -> str:

@@ -7,7 +7,8 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,11 +17,11 @@ import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import S3Store
 
-from registree.errors import ObjectMissing, RegError
+from registree.errors import AuthError, ObjectMissing, RegError, StoreError
 from registree.network import Network
 from registree.store.base import PIECE, Sent, Store, check_whole, nobody, write_at
 from registree.store.layout import redact
-from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options
+from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options, authorities
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
@@ -41,13 +42,16 @@ class ObstoreS3(Store):
         self._bucket = Bucket(self.address, parsed.profile or network.aws_profile)
         self._prefix = parts.path.strip("/")
         self._uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
-        credentials, region = (None, "") if parsed.anonymous else _credentials(parsed, network)
+        try:
+            found = None if parsed.anonymous else _credentials(parsed, network)
+        except Exception as error:
+            raise self._bucket.failed(error, "anything") from error
         self._store = S3Store(
             parts.netloc,
             client_options=_client_options(network),
             retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=20)},
-            credential_provider=credentials,
-            **_config(parsed, network, parts.netloc, region),
+            credential_provider=found.give if found is not None else None,
+            **_config(parsed, network, parts.netloc, found or _Credentials()),
         )
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -85,6 +89,11 @@ class ObstoreS3(Store):
                 return int(obstore.head(self._store, self._path(key))["size"])
         except ObjectMissing:
             return None
+        except (StoreError, AuthError) as error:
+            if isinstance(error, AuthError) or not error.transient:
+                with suppress(ObjectMissing):
+                    self.read(key, 0, 1)  # the answer to HEAD has no body that says why
+            raise
 
     def write(self, key: str, content: bytes) -> None:
         """See `Store.write`."""
@@ -143,31 +152,32 @@ def _pieces(file: IO[bytes], sent: Sent) -> Iterator[bytes]:
         sent(len(piece))
 
 
-def _config(options: S3Options, network: Network, bucket: str, region: str) -> dict[str, Any]:
+def _config(options: S3Options, network: Network, bucket: str, found: _Credentials) -> dict[str, Any]:
     environment = network.environment
     endpoint = (
         options.endpoint_url or environment.get("AWS_ENDPOINT_URL_S3", "") or environment.get("AWS_ENDPOINT_URL", "")
     )
-    found = {
+    endpoint = endpoint or found.endpoint
+    made = {
         "region": options.region
         or environment.get("AWS_REGION")
         or environment.get("AWS_DEFAULT_REGION")
-        or region
+        or found.region
         or "us-east-1",
         "virtual_hosted_style_request": options.addressing == "virtual",
     }
     if endpoint:
         scheme, _, host = endpoint.rstrip("/").partition("://")
-        found["endpoint"] = f"{scheme}://{bucket}.{host}" if options.addressing == "virtual" else endpoint.rstrip("/")
+        made["endpoint"] = f"{scheme}://{bucket}.{host}" if options.addressing == "virtual" else endpoint.rstrip("/")
     if options.anonymous:
-        found["skip_signature"] = True
+        made["skip_signature"] = True
     if options.requester_pays:
-        found["request_payer"] = True
+        made["request_payer"] = True
     if options.sse:
-        found["server_side_encryption"] = options.sse
+        made["server_side_encryption"] = options.sse
     if options.sse_kms_key_id:
-        found["sse_kms_key_id"] = options.sse_kms_key_id
-    return found
+        made["sse_kms_key_id"] = options.sse_kms_key_id
+    return made
 
 
 def _client_options(network: Network) -> ClientConfig:
@@ -178,29 +188,41 @@ def _client_options(network: Network) -> ClientConfig:
         "timeout": timedelta(hours=2),  # of one request, whatever its size
         "user_agent": "registree",
     }
-    ca_file = network.environment.get("AWS_CA_BUNDLE") or network.ca_file
+    ca_file = authorities(network)
     if ca_file:
         with open(ca_file, "rb") as file:
             found["root_certificate"] = file.read()
     return found
 
 
-def _credentials(options: S3Options, network: Network) -> tuple[Callable[[], S3Credential] | None, str]:
-    """Return what gives credentials, by the SDK's own chain, and the profile's region.
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """What gives credentials (None: obstore's own chain), and what the profile says beside them."""
+
+    give: Callable[[], S3Credential] | None = None
+    region: str = ""
+    endpoint: str = ""
+
+
+def _credentials(options: S3Options, network: Network) -> _Credentials:
+    """Find what gives credentials, by the SDK's own chain.
 
     Keys in the environment go first in that chain unless a profile is named, and need no SDK. Without the SDK,
     obstore's own chain remains: a web identity, a container's or a machine's role.
     """
     environment = network.environment
     key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if key and secret and not options.profile:
+    if key and secret and not (options.profile or environment.get("AWS_PROFILE")):
         token = environment.get("AWS_SESSION_TOKEN")
-        return lambda: {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}, ""
+        return _Credentials(
+            lambda: {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
+        )
     try:
         session = importlib.import_module("botocore.session").Session(profile=options.profile or None)
     except ImportError:
-        return None, ""
-    return _SdkCredentials(session), session.get_config_variable("region") or ""
+        return _Credentials()
+    endpoint = session.get_scoped_config().get("endpoint_url", "")
+    return _Credentials(_SdkCredentials(session), session.get_config_variable("region") or "", endpoint)
 
 
 class _SdkCredentials:
@@ -208,6 +230,8 @@ class _SdkCredentials:
 
     def __init__(self, session: Any) -> None:
         self._found = session.get_credentials()
+        if self._found is not None:
+            self._found.get_frozen_credentials()  # what cannot be had is said now
 
     def __call__(self) -> S3Credential:
         if self._found is None:

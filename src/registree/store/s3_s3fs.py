@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from registree.errors import RegError
+from registree.errors import AuthError, ObjectMissing, RegError, StoreError
 from registree.network import Network
 from registree.store.base import Sent, nobody
 from registree.store.layout import redact
 from registree.store.remote import FsspecStore
-from registree.store.s3 import UPLOADS_AT_ONCE, Bucket, S3Options
+from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options, authorities
 
-_PART = 50 << 20
+_PART = 16 << 20
 _PARTS_AT_ONCE = 2
 
 
@@ -27,14 +29,30 @@ class S3fsStore(FsspecStore):
         self._bucket = Bucket(self.address, parsed.profile or network.aws_profile)
         self._uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
 
-    @staticmethod
-    def _package(protocol: str, error: ImportError) -> str:
-        return "registree[s3]"
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See `Store.read`."""
+        try:
+            return super().read(key, offset, length)
+        except ObjectMissing as error:
+            if error.hint and length is None and not offset and self.size(key) == 0:
+                return b""  # an empty object has no range to be asked for
+            raise
+
+    def size(self, key: str) -> int | None:
+        """See `Store.size`."""
+        try:
+            return super().size(key)
+        except (StoreError, AuthError) as error:
+            if isinstance(error, AuthError) or not error.transient:
+                with suppress(ObjectMissing):
+                    self.read(key, 0, 1)  # the answer to HEAD has no body that says why
+            raise
 
     def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
         with self._uploads, self._translated(key):
-            self._put(key, path, sent, chunksize=_PART, max_concurrency=_PARTS_AT_ONCE)
+            whole = os.stat(path).st_size <= SINGLE_UP_TO  # s3fs sends up to two parts' size as one request
+            self._put(key, path, sent, chunksize=SINGLE_UP_TO // 2 if whole else _PART, max_concurrency=_PARTS_AT_ONCE)
 
     def _make_parent(self, key: str) -> None:
         """A bucket has no folders."""
@@ -48,7 +66,7 @@ class S3fsStore(FsspecStore):
                 status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
                 return self._bucket.failed(error, key, code=code, status=status)
             found = found.__cause__ or found.__context__
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and error.filename is None:
             return self._bucket.failed(error, key, status=404)
         return self._bucket.failed(error, key, status=403 if isinstance(error, PermissionError) else 0)
 
@@ -57,8 +75,8 @@ def _filesystem_options(options: S3Options, network: Network) -> dict[str, Any]:
     """Turn the options of a bucket into those of s3fs; retries are ours, so that none is done twice."""
     extra = {"ServerSideEncryption": options.sse, "SSEKMSKeyId": options.sse_kms_key_id}
     client = {
-        "region_name": options.region,
-        "verify": network.environment.get("AWS_CA_BUNDLE", "") or network.ca_file,
+        "region_name": options.region or network.environment.get("AWS_REGION", ""),
+        "verify": authorities(network),
     }
     named = {"endpoint_url": options.endpoint_url, "profile": options.profile}
     return {
