@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+_Item = TypeVar("_Item")
 
 
 class Progress(Protocol):
@@ -72,6 +75,25 @@ class Meter:
         with self._lock:
             seconds = round(time.monotonic() - self._began, 3)
             return Transferred(self._requests, self._retries, self._sent, self._received, seconds)
+
+
+def run_all(executor: Executor, act: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+    """Do something with each item, several at once; when one fails, none begins any more and those that run are over.
+
+    Raises
+    ------
+    Exception
+        What the first that failed raised.
+    """
+    futures = [executor.submit(act, item) for item in items]
+    try:
+        for future in futures:
+            future.result()
+    except Exception:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+        raise
 
 
 def default_executor(jobs: int = 0) -> Executor:

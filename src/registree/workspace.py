@@ -14,7 +14,7 @@ from registree.config import (
     Remote,
     parse_registry_file,
 )
-from registree.errors import FormatError, InvalidInput, StateError
+from registree.errors import FormatError, InvalidInput, StateError, translate_os_error
 from registree.git.repository import GitRepository
 from registree.model.metafile import DatasetFile, ImportFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
@@ -72,7 +72,10 @@ class Workspace:
         with held_lock(self.local("lock"), self.root, self.machine.settings.lock_wait, self.machine.warn):
             note = self.local("writing")
             self._recover(note)
-            self.note_git_folder(self.repository.control)
+            try:
+                self.note_git_folder(self.repository.control)
+            except OSError as error:
+                raise translate_os_error(error, "a note of what is done", self.local("")) from error
             try:
                 yield
             finally:

@@ -14,7 +14,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from registree.errors import FormatError, ObjectMissing, ReadOnly, RegError
+from registree.errors import FormatError, IntegrityError, ObjectMissing, ReadOnly, RegError
 from registree.execute import Meter
 from registree.network import Network
 from registree.store.base import Store
@@ -239,7 +239,7 @@ def test_marker_is_made_once_and_a_newer_format_refused(store: Store, kind: str,
     with pytest.raises(FormatError, match="store format 2"):
         store.check_format()
     fill(MARKER, b"<html>")
-    with pytest.raises(FormatError):
+    with pytest.raises(IntegrityError, match="not a store's marker"):
         store.check_format()
 
 

@@ -286,7 +286,7 @@ def test_object_of_absurd_length_is_refused_before_it_is_read(
     path = place if place.is_file() else next(path for path in place.rglob("*") if path.is_file())
     os.truncate(path, 1 << 40)
     shutil.rmtree(home / "cache", ignore_errors=True)
-    ran = reg(consumer, "import", registry, "D", code=2)
+    ran = reg(consumer, "import", registry, "D", code=6 if folder == "maps" else 2)
     assert path.name in ran.err
     assert "bytes long" in ran.err
     assert not (consumer / "D").exists()

@@ -100,6 +100,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = get_command(build(verb))(list(arguments), prog_name="reg", standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # typer has turned the interrupt into its code
+            sys.stderr.write(_GO_ON)
         return code if isinstance(code, int) else 0
     except RegError as error:
         return report_error(error, json=json)

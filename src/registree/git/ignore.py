@@ -27,7 +27,7 @@ def ignore_line(name: str) -> str:
 
 
 def with_line(line: str) -> Callable[[bytes | None], bytes | None]:
-    """Return the edit of a `.gitignore` that adds a line, if it is not there."""
+    """Return the edit of a `.gitignore` (or its like) that adds a line, if it is not there."""
 
     def edit(before: bytes | None) -> bytes | None:
         lines = (before or b"").split(b"\n")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from registree.errors import FormatError, InvalidInput, NotFound, ObjectMissing
+from registree.errors import FormatError, IntegrityError, InvalidInput, NotFound
 from registree.model.diff import Change, DiffSummary, diff_entries, differing_pages, find_renames, summarize
 from registree.model.ids import ContentId
 from registree.model.manifest import Entry, Kind
@@ -152,7 +152,7 @@ def cat(source: RegistrySource, target: Target) -> Iterator[bytes]:
         return
     try:
         first, rest = _begin(_stream(content, item.entry, item.extents))
-    except ObjectMissing:  # the map may have been rewritten since it was cached
+    except IntegrityError:  # a cached map may be older than the store's, or damaged
         again = content.refreshed()
         if again is None:
             raise

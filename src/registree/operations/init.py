@@ -18,11 +18,14 @@ from registree.config import (
     make_remote,
 )
 from registree.errors import AlreadyExists, NotFound
-from registree.git.ignore import gitignore_edits
+from registree.git.ignore import gitignore_edits, with_line
 from registree.git.repository import Edit, GitRepository, chain
 from registree.source import Machine
 from registree.store.opening import check_store, is_local, local_path
 from registree.workspace import Workspace
+
+_MERGED = ".gitignore merge=union"
+"""Two people who add datasets in one folder each add a line to its `.gitignore`: Git keeps both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def init(path: str, machine: Machine, *, base: str, remote: str | None = None, t
             machine.open_store(made.url, workspace.root, {}).ensure_marker()
         edits: dict[str, Edit] = {REGISTRY_FILE: RegistryFile((made,)).render().encode()}
         edits |= gitignore_edits(LOCAL_DIRECTORY, ignored=True)
+        edits[".gitattributes"] = with_line(_MERGED)
         edits = _ignoring(edits, made, workspace.root)
         if template:
             edits |= _template(workspace.root)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
-from registree.errors import AlreadyExists, Conflict, ObjectMissing, translate_os_error
+from registree.errors import AlreadyExists, Conflict, IntegrityError, translate_os_error
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.model.places import Extents
@@ -135,7 +135,7 @@ def place_new(
         tree = os.path.join(folder, "tree")
         try:
             fetched = _bring_tree(machine, content, tree, placement, verb)
-        except ObjectMissing:  # the map may have been rewritten since it was cached
+        except IntegrityError:  # a cached map may be older than the store's, or damaged
             again = content.refreshed()
             if again is None:
                 raise
@@ -220,7 +220,7 @@ def apply_plan(
     with staging(root) as folder:
         try:
             staged, fetched = _stage(machine, content, leaves, plan, folder, placement, reuse, verb)
-        except ObjectMissing:  # the map may have been rewritten since it was cached
+        except IntegrityError:  # a cached map may be older than the store's, or damaged
             again = content.refreshed()
             if again is None:
                 raise

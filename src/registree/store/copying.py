@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
-from registree.execute import Progress
+from registree.execute import Progress, run_all
 from registree.model.ids import id_text
 from registree.model.places import PackRow
 from registree.store.base import Store
@@ -197,9 +197,9 @@ def copy_manifest(
         if holder is not None and remote.size(where) is None:
             remote.write(where, holder.read(where))
 
-    list(executor.map(send, plan.payload))
-    list(executor.map(send_list, plan.lists))
-    list(executor.map(send, plan.pages))
+    run_all(executor, send, plan.payload)
+    run_all(executor, send_list, plan.lists)
+    run_all(executor, send, plan.pages)
     for folder in (MAPS, MANIFESTS):
         where = key(folder, plan.manifest)
         remote.write(where, plan.holder.read(where))

@@ -150,7 +150,11 @@ class HttpStore(Store):
                 self._check_status(answer, key)
                 yield answer
             finally:
-                answer.close() if answer.length_remaining else answer.release_conn()
+                if answer.length_remaining == 0:
+                    answer.drain_conn()  # reads the end of what has no more, so that the connection can be used again
+                    answer.release_conn()
+                else:
+                    answer.close()
         except (HTTPError, OSError) as error:
             raise self._unreached(error, key) from None
 

@@ -40,12 +40,16 @@ def check_marker(content: bytes, address: str) -> None:
     Raises
     ------
     FormatError
-        When the marker is not one, or of a newer version.
+        When it is of a newer version.
+    IntegrityError
+        When it is no marker at all.
     """
     try:
         version = json.loads(content)["format"]
     except (ValueError, KeyError, TypeError):
-        raise FormatError(f"{MARKER} in {address} is not a store's marker") from None
+        raise IntegrityError(
+            f"{MARKER} in {address} is not a store's marker", hint="check the URL of the remote: reg remote list"
+        ) from None
     if version != FORMAT:
         raise FormatError(
             f"{address} has store format {version}, and this version of reg reads format {FORMAT}",
@@ -57,8 +61,8 @@ _LEVEL = 3
 
 
 def compress(content: bytes) -> bytes:
-    """Compress a page or a map (one zstd frame with its content size)."""
-    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=False).compress(content)
+    """Compress a page, a map or a chunk list (one zstd frame with its content size and a checksum)."""
+    return zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(content)
 
 
 def decompress(blob: bytes, place: str) -> bytes:

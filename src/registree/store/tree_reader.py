@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from registree.errors import AuthError, FormatError, IntegrityError, ObjectMissing, RegError, StoreError
@@ -93,7 +94,8 @@ class TreeReader:
             last = root.entries[-1].path if root.entries else ""
             leaf = Leaf(PageRef(last, manifest, *totals), None)
             return Tree(manifest, root, [leaf], {}, store, fresh)
-        places = self._root_map(manifest, root, store, fresh)
+        count = len(root.children)
+        places = self._root_map(manifest, store, fresh, lambda found: decode_inner_map(found, root.level, count))
         inner: dict[bytes, ChildPlace] = {}
         level, rows = root.level, list(zip(root.children, places, strict=True))
         while level > 1:
@@ -103,9 +105,9 @@ class TreeReader:
                 inner[ref.page] = place
                 page = self._page(ref.page, place.page, self._cached(ref.page, is_map=False, tree_store=store))
                 known = None if fresh else self._cached(ref.page, is_map=True, tree_store=store)
-                content = self._map(ref.page, place.map, store, known)
                 _check_row(ref, page, level)
-                below += zip(page.children, decode_inner_map(content, level, len(page.children)), strict=True)
+                decode = partial(_decode_inner, level=level, count=len(page.children))
+                below += zip(page.children, self._map(ref.page, place.map, store, known, decode), strict=True)
             rows = below
         return Tree(manifest, root, [Leaf(ref, place) for ref, place in rows], inner, store, fresh)
 
@@ -152,19 +154,24 @@ class TreeReader:
         return [self._leaf_content(tree, leaf, blobs, maps) for leaf in batch]
 
     def _leaf_content(self, tree: Tree, leaf: Leaf, blobs: dict[tuple[bytes, bool], bytes], maps: bool) -> LeafContent:
-        if leaf.place is None:
-            page, map_blob = tree.root, b""
-            if maps and any(entry.is_file and entry.size for entry in page.entries):
-                map_blob = self._root_map_blob(tree.manifest, tree.store, tree.fresh)
-        else:
-            page = self._page(leaf.ref.page, leaf.place.page, blobs[leaf.ref.page, False])
-            _check_row(leaf.ref, page, 0)
-            if maps:
-                found = self._map(leaf.ref.page, leaf.place.map, tree.store, blobs[leaf.ref.page, True])
-                return LeafContent(leaf, page.entries, decode_leaf_map(found, page.entries))
-        if not maps or not map_blob:
-            return LeafContent(leaf, page.entries, [()] * len(page.entries) if maps else [])
-        return LeafContent(leaf, page.entries, decode_leaf_map(decompress(map_blob, "a map"), page.entries))
+        page = (
+            self._page(leaf.ref.page, leaf.place.page, blobs[leaf.ref.page, False])
+            if leaf.place is not None
+            else tree.root
+        )
+        _check_row(leaf.ref, page, 0)
+        if not maps:
+            return LeafContent(leaf, page.entries, [])
+
+        def decode(content: bytes) -> list[Extents]:
+            return decode_leaf_map(content, page.entries)
+
+        if leaf.place is not None:
+            blob = blobs[leaf.ref.page, True]
+            return LeafContent(leaf, page.entries, self._map(leaf.ref.page, leaf.place.map, tree.store, blob, decode))
+        if not any(entry.is_file and entry.size for entry in page.entries):
+            return LeafContent(leaf, page.entries, [()] * len(page.entries))
+        return LeafContent(leaf, page.entries, self._root_map(tree.manifest, tree.store, tree.fresh, decode))
 
     def read_pack(self, pack: PackRow, offset: int, length: int) -> bytes:
         """Read bytes of a pack from the first store that has it and can be read."""
@@ -222,19 +229,22 @@ class TreeReader:
         self._keep("pages", page, extent, blob)
         return found
 
-    def _map(self, page: bytes, extent: Extent, store: Store, blob: bytes | None) -> bytes:
-        """Decompress a map, from `blob` when that is whole; else it is read again."""
-        folder = self.map_folder(store)
-        if blob is not None:
-            with suppress(FormatError, IntegrityError):
-                content = decompress(blob, "a map")
-                self._keep(folder, page, extent, blob)
-                return content
-        blob = self.read_pack(*extent)
-        where = f"the map of page {id_text(page)} in {key(PACKS, extent.pack.id)} of {store.address}"
-        content = decompress(blob, where)
-        self._keep(folder, page, extent, blob)
-        return content
+    def _map(
+        self, page: bytes, extent: Extent, store: Store, blob: bytes | None, decode: Callable[[bytes], _Result]
+    ) -> _Result:
+        """Decode a map, from `blob` when that is right; else it is read again. What cannot be decoded is not kept."""
+        for found in (blob, None):
+            content = found if found is not None else self.read_pack(*extent)
+            try:
+                decoded = decode(decompress(content, "a map"))
+            except (FormatError, IntegrityError) as error:
+                if found is None:
+                    where = f"the map of page {id_text(page)} in {key(PACKS, extent.pack.id)}"
+                    raise _damaged(where, self.pack_store(extent.pack), error) from error
+                continue
+            self._keep(self.map_folder(store), page, extent, content)
+            return decoded
+        raise AssertionError("the second round returns or raises")
 
     def _keep(self, folder: str, page: bytes, extent: Extent, blob: bytes) -> None:
         holder = self._holder.get(extent.pack.id)
@@ -276,11 +286,15 @@ class TreeReader:
             try:
                 blob = store.read(key(MANIFESTS, manifest))
                 self._check_format(store)
-                root = decode_page(decompress(blob, f"{what} in {store.address}"), manifest)
             except ObjectMissing:
                 continue
             except (StoreError, AuthError, IntegrityError) as error:
                 failed = failed or error
+                continue
+            try:
+                root = decode_page(decompress(blob, what), manifest)
+            except IntegrityError as error:
+                failed = failed or _damaged(key(MANIFESTS, manifest), store, error)
                 continue
             if self._cache is not None and not store.is_outbox:
                 self._cache.put(MANIFESTS, manifest, blob)
@@ -310,19 +324,27 @@ class TreeReader:
             store.check_format()
             self._checked.add(id(store))
 
-    def _root_map(self, manifest: bytes, root: Page, store: Store, fresh: bool) -> list[ChildPlace]:
-        content = decompress(self._root_map_blob(manifest, store, fresh), f"the map of {id_text(manifest)}")
-        return decode_inner_map(content, root.level, len(root.children))
-
-    def _root_map_blob(self, manifest: bytes, store: Store, fresh: bool) -> bytes:
+    def _root_map(self, manifest: bytes, store: Store, fresh: bool, decode: Callable[[bytes], _Result]) -> _Result:
+        """Decode the map of a topmost page: the cache's, the store's own, or one of another store."""
         folder = self.map_folder(store)
         cached = self._cache.get(folder, manifest) if self._cache is not None and not fresh else None
         if cached is not None:
-            return cached
-        blob = store.read(key(MAPS, manifest))
-        if self._cache is not None and not store.is_outbox:
-            self._cache.put(folder, manifest, blob)
-        return blob
+            with suppress(FormatError, IntegrityError):
+                return decode(decompress(cached, "a map"))
+        failed: RegError | None = None
+        for other in (store, *(other for other in self.stores if other is not store)):
+            try:
+                blob = other.read(key(MAPS, manifest))
+                decoded = decode(decompress(blob, "a map"))
+            except (StoreError, AuthError, ObjectMissing) as error:
+                failed = failed or error
+            except (FormatError, IntegrityError) as error:
+                failed = failed or _damaged(key(MAPS, manifest), other, error)
+            else:
+                if self._cache is not None and not other.is_outbox:
+                    self._cache.put(self.map_folder(other), manifest, blob)
+                return decoded
+        raise failed or ObjectMissing(key(MAPS, manifest), store.address)
 
     def _cached(self, page: bytes, *, is_map: bool, tree_store: Store) -> bytes | None:
         if self._cache is None:
@@ -339,6 +361,20 @@ def _check_row(ref: PageRef, page: Page, level: int) -> None:
     last = page.children[-1].last if page.level else page.entries[-1].path if page.entries else ""
     if page.level != level or totals_of(page) != (ref.entries, ref.files, ref.size) or last != ref.last:
         raise FormatError(f"page {id_text(ref.page)} is not what its parent says of it")
+
+
+def _decode_inner(content: bytes, *, level: int, count: int) -> list[ChildPlace]:
+    return decode_inner_map(content, level, count)
+
+
+def _damaged(what: str, store: Store, error: RegError) -> RegError:
+    """Say that an object of a store is damaged; one of a newer format is not, and says so itself."""
+    if error.hint:
+        return error
+    return IntegrityError(
+        f"{what} of {store.address} is damaged ({error.message})",
+        hint="reg verify --remote --deep says what else is",
+    )
 
 
 def hashes_to(blob: bytes, page: bytes) -> bool:
