@@ -44,21 +44,27 @@ class Silent:
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """What was asked of stores behind a network: requests, those of them that were retries, bytes, and seconds."""
+    """What a command moved and what that took.
+
+    `files` and `bytes` are those of datasets that were placed or published; `requests`, those of them that were
+    `retries`, and the bytes `sent` and `received` are of stores behind a network; then the `seconds` in all.
+    """
 
     requests: int = 0
     retries: int = 0
     sent: int = 0
     received: int = 0
+    files: int = 0
+    bytes: int = 0
     seconds: float = field(default=0.0, compare=False)
 
 
 class Meter:
-    """Counts what is asked of stores behind a network, from any thread."""
+    """Counts what is moved, from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._requests = self._retries = self._sent = self._received = 0
+        self._requests = self._retries = self._sent = self._received = self._files = self._bytes = 0
         self._began = time.monotonic()
 
     def count(self, *, requests: int = 0, retries: int = 0, sent: int = 0, received: int = 0) -> None:
@@ -69,12 +75,41 @@ class Meter:
             self._sent += sent
             self._received += received
 
+    def moved(self, files: int, size: int) -> None:
+        """Add files and bytes of datasets."""
+        with self._lock:
+            self._files += files
+            self._bytes += size
+
     @property
     def so_far(self) -> Transferred:
         """The counts until now, and the seconds since it was made."""
         with self._lock:
             seconds = round(time.monotonic() - self._began, 3)
-            return Transferred(self._requests, self._retries, self._sent, self._received, seconds)
+            return Transferred(
+                self._requests, self._retries, self._sent, self._received, self._files, self._bytes, seconds
+            )
+
+
+class Counted:
+    """Progress that is also counted by a meter."""
+
+    def __init__(self, progress: Progress, meter: Meter) -> None:
+        self._progress = progress
+        self._meter = meter
+
+    def begin(self, verb: str, files: int, size: int) -> None:
+        """See `Progress.begin`."""
+        self._progress.begin(verb, files, size)
+
+    def advance(self, files: int, size: int) -> None:
+        """See `Progress.advance`."""
+        self._meter.moved(files, size)
+        self._progress.advance(files, size)
+
+    def end(self) -> None:
+        """See `Progress.end`."""
+        self._progress.end()
 
 
 def run_all(executor: Executor, act: Callable[[_Item], object], items: Iterable[_Item]) -> None:

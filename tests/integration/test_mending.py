@@ -200,3 +200,18 @@ def test_auth_status_names_sources_and_no_secret(
     monkeypatch.setenv("REG_TOKEN_GIT_EXAMPLE_ORG", "hunter4")
     rows = {row["place"]: row for row in reg(registry, "auth", "status", "--json").json["hosts"]}
     assert rows["git.example.org"]["source"] == "REG_TOKEN_GIT_EXAMPLE_ORG"
+
+
+def test_json_ends_with_what_was_moved(hub: Path, consumer: Path, reg: Reg) -> None:
+    answer = reg(consumer, "import", hub, "D", "--json").json
+    assert list(answer)[-1] == "transfer"
+    moved = answer["transfer"]
+    assert moved["files"] == len(FILES) + 2
+    assert moved["bytes"] == sum(path.stat().st_size for path in (hub / "D").rglob("*") if path.is_file())
+    assert (moved["requests"], moved["retries"]) == (0, 0)  # of stores behind a network
+    assert 0 < moved["seconds"] < 60
+    write(hub, {"D/more.txt": "more"})
+    reg(hub, "add", "D", "-m", "v3")
+    moved = reg(hub, "push", "--json").json["transfer"]
+    assert moved["files"] == len(FILES) + 3
+    assert moved["bytes"] > 4

@@ -11,6 +11,7 @@ import typer
 
 from registree.cli.output import warn
 from registree.cli.progress import TerminalProgress
+from registree.execute import Counted
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, parse_dataset_name
 from registree.source import Machine
 from registree.workspace import Workspace
@@ -37,7 +38,8 @@ def machine(*, quiet: bool = False, offline: bool = False) -> Machine:
     made = Machine.from_environment(os.environ, offline=offline)
     if sys.stdin.isatty() and sys.stderr.isatty():
         made = replace(made, ask=_ask)
-    return made if quiet else replace(made, progress=TerminalProgress(), warn=warn)
+    made = made if quiet else replace(made, progress=TerminalProgress(), warn=warn)
+    return replace(made, progress=Counted(made.progress, made.meter))
 
 
 def _ask(question: str, secret: bool) -> str:

@@ -70,7 +70,7 @@ def mirror(
     if not dry_run and plans:
         with workspace.writing():
             there.ensure_marker()
-            machine.progress.begin("mirror", 0, size)
+            machine.progress.begin("mirror", sum(plan.files for plan in plans.values()), size)
             scratch = workspace.outbox.begin()
             try:
                 done: set[bytes] = set()

@@ -161,7 +161,7 @@ def _send(
     workspace: Workspace, store: Store, others: Sequence[Store], plans: Sequence[tuple[str, CopyPlan]], size: int
 ) -> None:
     machine = workspace.machine
-    machine.progress.begin("push", 0, size)
+    machine.progress.begin("push", sum(plan.files for _, plan in plans), size)
     done: set[bytes] = set()
     try:
         for name, plan in plans:

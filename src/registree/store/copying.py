@@ -25,7 +25,7 @@ class CopyPlan:
     """What one manifest still needs on a remote.
 
     `payload` and `pages` are packs that are to be sent, `lists` packs whose chunk lists may be, `missing` packs that
-    nobody holds. `holder` is the store that has the manifest and the map.
+    nobody holds. `holder` is the store that has the manifest and the map; `files` are those of the whole version.
     """
 
     manifest: bytes
@@ -34,6 +34,7 @@ class CopyPlan:
     payload: tuple[PackRow, ...]
     pages: tuple[PackRow, ...]
     missing: tuple[PackRow, ...]
+    files: int
 
     def without(self, done: Collection[bytes]) -> CopyPlan:
         """Return it without packs that were sent since."""
@@ -92,6 +93,7 @@ def plan_missing(
         tuple(pack for pack in payload.values() if pack.id in held),
         tuple(pack for pack in pages.values() if pack.id in held),
         tuple(pack for pack in (*payload.values(), *pages.values()) if pack.id in absent - held),
+        tree.totals.files,
     )
 
 
@@ -203,6 +205,7 @@ def copy_manifest(
     for folder in (MAPS, MANIFESTS):
         where = key(folder, plan.manifest)
         remote.write(where, plan.holder.read(where))
+    progress.advance(plan.files, 0)
 
 
 def pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
