@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import posixpath
 import re
@@ -18,6 +19,8 @@ from registree.store.base import WHOLE_LIMIT, Sent, Store, check_whole, nobody
 from registree.store.layout import redact
 
 _INSTALL = re.compile(r"""(?:[Ii]nstall (?:the )?|requires )["'`]?([\w.\[\]-]+)""")
+_LATE = {"hdfs": "pyarrow"}
+"""Packages that fsspec itself misses only when it connects."""
 
 
 class _Counted(Callback):  # type: ignore[misc] # fsspec has no types
@@ -50,6 +53,8 @@ def check_package(url: str) -> None:
     protocol = url.split(":", 1)[0]
     try:
         get_filesystem_class(protocol)
+        if protocol in _LATE:
+            importlib.import_module(_LATE[protocol])
     except ImportError as error:
         package = package_of(protocol, error)
         raise InvalidInput(
