@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from registree.errors import FormatError, InvalidInput, NotFound
+from registree.errors import FormatError, InvalidInput, NotFound, StateError
 from registree.model.yamltext import load_mapping, render
 
 FORMAT = 1
@@ -75,14 +75,20 @@ class RegistryFile:
     remotes: tuple[Remote, ...]
     text: str = ""
 
-    def remote(self, name: str) -> Remote:
-        """Return the remote of a name.
+    def remote(self, name: str | None) -> Remote:
+        """Return the remote of a name; None for the first one.
 
         Raises
         ------
         NotFound
-            When there is none.
+            When there is none of that name.
+        StateError
+            When there is none at all.
         """
+        if not self.remotes:
+            raise StateError("this registry has no remote", hint="reg remote add NAME URL")
+        if name is None:
+            return self.remotes[0]
         for remote in self.remotes:
             if remote.name == name:
                 return remote
@@ -111,7 +117,8 @@ def parse_registry_file(text: str, place: str = REGISTRY_FILE) -> RegistryFile:
         newer = isinstance(version, int) and version > FORMAT
         raise FormatError(
             f"{place} has format {version!r}, and this version of reg reads format {FORMAT}",
-            hint="pip install --upgrade registree" if newer else f"it has to say 'reg: {FORMAT}'",
+            hint=f"it has to say 'reg: {FORMAT}'",
+            newer=newer,
         )
     rows = fields.get("remotes") or {}
     if not isinstance(rows, dict):

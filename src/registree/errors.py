@@ -83,20 +83,35 @@ class ObjectMissing(IntegrityError):
         The object's key in the store.
     store
         The store's address, without secrets.
+    shorter
+        True when it is there and ends before the bytes that were asked for.
     """
 
     kind = "object-missing"
 
-    def __init__(self, key: str, store: str, *, hint: str = "") -> None:
+    def __init__(self, key: str, store: str, *, hint: str = "", shorter: bool = False) -> None:
+        if shorter:
+            hint = "it is there and shorter than it should be: reg verify --remote"
         super().__init__(f"object {key} is not in {store}", hint=hint)
         self.key = key
         self.store = store
+        self.shorter = shorter
 
 
 class FormatError(RegError):
-    """Bytes or text that do not follow a format, or follow a newer version of it."""
+    """Bytes or text that do not follow a format, or follow a newer version of it.
+
+    Parameters
+    ----------
+    newer
+        True when a newer release reads them.
+    """
 
     kind = "format"
+
+    def __init__(self, message: str, *, hint: str = "", newer: bool = False) -> None:
+        super().__init__(message, hint="pip install --upgrade registree" if newer else hint)
+        self.newer = newer
 
 
 class StoreError(RegError):

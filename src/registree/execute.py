@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -122,13 +122,14 @@ def run_all(executor: Executor, act: Callable[[_Item], object], items: Iterable[
     """
     futures = [executor.submit(act, item) for item in items]
     try:
-        for future in futures:
-            future.result()
-    except Exception:
+        wait(futures, return_when=FIRST_EXCEPTION)
+    finally:  # after an interrupt too nothing may begin any more
         for future in futures:
             future.cancel()
-        wait(futures)
-        raise
+    wait(futures)
+    for future in futures:
+        if not future.cancelled():
+            future.result()
 
 
 def default_executor(jobs: int = 0) -> Executor:

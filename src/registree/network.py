@@ -28,7 +28,6 @@ class Origin(Enum):
     HELPER = "git credential"
     NETRC = "netrc"
     PROMPT = "prompt"
-    URL = "URL"
 
 
 @dataclass(frozen=True, slots=True)

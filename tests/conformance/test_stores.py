@@ -76,7 +76,7 @@ def s3_store(kind: str, bucket: str, endpoint: str) -> Store:
     made = getattr(importlib.import_module(f"registree.store.{module}"), name)
     options = {"endpoint_url": endpoint, "region": REGION}
     found = made(f"s3://{bucket}/prefix", options, Network.from_environment(os.environ))
-    return RetryingStore(found, Meter(), 0)
+    return RetryingStore(lambda: found, found.address, Meter(), 0)
 
 
 @pytest.fixture(params=KINDS)

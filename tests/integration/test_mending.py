@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -215,3 +217,37 @@ def test_json_ends_with_what_was_moved(hub: Path, consumer: Path, reg: Reg) -> N
     moved = reg(hub, "push", "--json").json["transfer"]
     assert moved["files"] == len(FILES) + 3
     assert moved["bytes"] > 4
+
+
+def test_dry_run_of_a_repair_sends_nothing(hub: Path, tmp_path: Path, reg: Reg) -> None:
+    objects(tmp_path / "one", "packs")[0].unlink()
+    before = tree(tmp_path / "one")
+    planned = reg(hub, "push", "--repair", "--dry-run", "--json").json
+    assert planned["dry_run"]
+    assert planned["packs"] == 1
+    assert tree(tmp_path / "one") == before
+    assert reg(hub, "push", "--repair", "--json").json["packs"] == 1
+
+
+@pytest.mark.parametrize("command", ["push", "push --repair", "verify --remote"])
+def test_registry_without_a_remote_is_one_sentence(hub: Path, reg: Reg, command: str) -> None:
+    reg(hub, "remote", "remove", "default", "-m", "None")
+    ran = reg(hub, *command.split(), code=2)
+    assert "has no remote" in ran.err
+    assert "hint: reg remote add" in ran.err
+
+
+@pytest.mark.parametrize("command", ["add E -m x", "add E", "status", "list", "show D"])
+def test_what_asks_no_bucket_needs_neither_its_package_nor_its_profile(hub: Path, command: str) -> None:
+    (hub / "reg.yaml").write_text("reg: 1\nremotes:\n  default: {url: s3://nowhere/data, profile: nobody}\n")
+    git(hub, "commit", "-q", "-am", "A bucket")
+    write(hub, {"E/b/0001.txt": "new"})
+    code = (
+        "import sys; from registree.cli.app import run; code = run(sys.argv[1:])\n"
+        "loaded = {'s3fs', 'obstore', 'botocore', 'aiobotocore', 'boto3'} & set(sys.modules)\n"
+        "print(sorted(loaded), file=sys.stderr); sys.exit(bool(loaded))"
+    )
+    arguments = command.split()
+    ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=hub, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "nobody" not in ran.stderr

@@ -20,6 +20,11 @@ CONTENT = b"0123456789"
 NEVER = 1_000_000
 
 
+def tried_again(store: Store, meter: Meter, retries: int) -> RetryingStore:
+    """Wrap a store as a remote is."""
+    return RetryingStore(lambda: store, store.address, meter, retries, writable=store.writable)
+
+
 class Failing(Store):
     """A store in a folder whose first operations fail."""
 
@@ -118,7 +123,7 @@ def test_operation_is_tried_again_until_it_succeeds(
     failing: Callable[..., Failing], operation: Callable[[Store], object]
 ) -> None:
     inner = failing(4)
-    operation(RetryingStore(inner, Meter(), 6))
+    operation(tried_again(inner, Meter(), 6))
     assert inner.asked == 5
 
 
@@ -128,7 +133,7 @@ def test_operation_is_tried_at_most_as_often_as_was_said(
 ) -> None:
     inner = failing(NEVER)
     with pytest.raises(StoreError, match="the store is busy"):
-        operation(RetryingStore(inner, Meter(), 3))
+        operation(tried_again(inner, Meter(), 3))
     assert inner.asked == 4
 
 
@@ -136,13 +141,13 @@ def test_operation_is_tried_at_most_as_often_as_was_said(
 def test_no_retry_is_one_request(failing: Callable[..., Failing], operation: Callable[[Store], object]) -> None:
     inner = failing(NEVER)
     with pytest.raises(StoreError):
-        operation(RetryingStore(inner, Meter(), 0))
+        operation(tried_again(inner, Meter(), 0))
     assert inner.asked == 1
 
 
 def test_result_is_that_of_the_store(failing: Callable[..., Failing], tmp_path: Path) -> None:
     inner = failing(1)
-    store = RetryingStore(inner, Meter(), 6)
+    store = tried_again(inner, Meter(), 6)
     assert store.read(KEY, 2, 3) == b"234"
     inner.failures = 1
     assert store.size(KEY) == 10
@@ -171,7 +176,7 @@ def test_failure_that_stays_is_not_tried_again(
 ) -> None:
     inner = failing(NEVER, error)
     with pytest.raises(type(error())):
-        RetryingStore(inner, Meter(), 6).read(KEY)
+        tried_again(inner, Meter(), 6).read(KEY)
     assert inner.asked == 1
     assert waits == []
 
@@ -182,31 +187,31 @@ def test_store_that_cannot_be_reached_is_tried_few_times(
 ) -> None:
     inner = failing(NEVER, unreachable)
     with pytest.raises(StoreError, match="no connection"):
-        RetryingStore(inner, Meter(), retries).read(KEY)
+        tried_again(inner, Meter(), retries).read(KEY)
     assert inner.asked == asked
 
 
 def test_waits_grow_and_are_bounded(failing: Callable[..., Failing], waits: list[float]) -> None:
-    RetryingStore(failing(12), Meter(), 20).read(KEY)
+    tried_again(failing(12), Meter(), 20).read(KEY)
     longest = [min(8.0, 0.25 * 2**number) for number in range(12)]
     assert len(waits) == 12
     assert all(most / 2 <= waited <= most for waited, most in zip(waits, longest, strict=True))
 
 
 def test_two_stores_wait_for_different_times(failing: Callable[..., Failing], waits: list[float]) -> None:
-    RetryingStore(failing(6), Meter(), 6).read(KEY)
-    RetryingStore(failing(6), Meter(), 6).read(KEY)
+    tried_again(failing(6), Meter(), 6).read(KEY)
+    tried_again(failing(6), Meter(), 6).read(KEY)
     assert waits[:6] != waits[6:]
 
 
 def test_first_success_waits_for_nothing(failing: Callable[..., Failing], waits: list[float]) -> None:
-    RetryingStore(failing(0), Meter(), 6).read(KEY)
+    tried_again(failing(0), Meter(), 6).read(KEY)
     assert waits == []
 
 
 def test_store_that_fails_too_often_is_given_up(failing: Callable[..., Failing]) -> None:
     inner = failing(NEVER)
-    store = RetryingStore(inner, Meter(), 100)
+    store = tried_again(inner, Meter(), 100)
     with pytest.raises(StoreError, match=r"the store is busy \(given up: .* failed too often\)") as caught:
         store.read(KEY)
     assert inner.asked == 61
@@ -219,7 +224,7 @@ def test_store_that_fails_too_often_is_given_up(failing: Callable[..., Failing])
 
 def test_success_earns_a_retry_now_and_then(failing: Callable[..., Failing]) -> None:
     inner = failing(NEVER)
-    store = RetryingStore(inner, Meter(), 100)
+    store = tried_again(inner, Meter(), 100)
     with pytest.raises(StoreError):
         store.read(KEY)
     inner.failures = 0
@@ -233,7 +238,7 @@ def test_success_earns_a_retry_now_and_then(failing: Callable[..., Failing]) -> 
 
 def test_success_earns_no_more_than_there_was_at_first(failing: Callable[..., Failing]) -> None:
     inner = failing(0)
-    store = RetryingStore(inner, Meter(), 100)
+    store = tried_again(inner, Meter(), 100)
     for _ in range(100):
         store.size(KEY)
     inner.failures, inner.asked = NEVER, 0
@@ -244,7 +249,7 @@ def test_success_earns_no_more_than_there_was_at_first(failing: Callable[..., Fa
 
 def test_hiccups_of_a_long_run_are_no_reason_to_give_up(failing: Callable[..., Failing]) -> None:
     inner = failing(0)
-    store = RetryingStore(inner, Meter(), 6)
+    store = tried_again(inner, Meter(), 6)
     for number in range(2000):
         inner.failures = 1 if number % 15 == 0 else 0
         store.size(KEY)
@@ -252,7 +257,7 @@ def test_hiccups_of_a_long_run_are_no_reason_to_give_up(failing: Callable[..., F
 
 def test_budget_is_one_for_all_threads(failing: Callable[..., Failing]) -> None:
     inner = failing(NEVER)
-    store = RetryingStore(inner, Meter(), 100)
+    store = tried_again(inner, Meter(), 100)
 
     def ask(_: int) -> str:
         with pytest.raises(StoreError) as caught:
@@ -267,15 +272,15 @@ def test_budget_is_one_for_all_threads(failing: Callable[..., Failing]) -> None:
 
 def test_budget_of_one_store_is_not_that_of_another(failing: Callable[..., Failing]) -> None:
     with pytest.raises(StoreError):
-        RetryingStore(failing(NEVER), Meter(), 100).read(KEY)
-    assert RetryingStore(failing(6), Meter(), 6).read(KEY) == CONTENT
+        tried_again(failing(NEVER), Meter(), 100).read(KEY)
+    assert tried_again(failing(6), Meter(), 6).read(KEY) == CONTENT
 
 
 def test_meter_counts_requests_retries_and_bytes(failing: Callable[..., Failing], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1234567")
     meter = Meter()
     inner = failing(2)
-    store = RetryingStore(inner, meter, 6)
+    store = tried_again(inner, meter, 6)
     store.read(KEY, 1, 4)
     assert meter.so_far == Transferred(requests=3, retries=2, sent=0, received=4)
     store.write(KEY, b"12345")
@@ -292,12 +297,12 @@ def test_meter_counts_requests_retries_and_bytes(failing: Callable[..., Failing]
 def test_meter_counts_no_bytes_of_what_failed(failing: Callable[..., Failing]) -> None:
     meter = Meter()
     with pytest.raises(StoreError):
-        RetryingStore(failing(NEVER), meter, 2).write(KEY, CONTENT)
+        tried_again(failing(NEVER), meter, 2).write(KEY, CONTENT)
     assert meter.so_far == Transferred(requests=3, retries=2, sent=0, received=0)
 
 
 def test_range_is_copied_in_spite_of_failures(failing: Callable[..., Failing], tmp_path: Path) -> None:
-    store = RetryingStore(failing(2), Meter(), 6)
+    store = tried_again(failing(2), Meter(), 6)
     with (tmp_path / "target").open("w+b") as file:
         store.copy_range(KEY, 2, 5, file.fileno(), 1)
     assert (tmp_path / "target").read_bytes() == b"\x0023456"
@@ -305,7 +310,7 @@ def test_range_is_copied_in_spite_of_failures(failing: Callable[..., Failing], t
 
 def test_marker_is_made_in_spite_of_failures(failing: Callable[..., Failing]) -> None:
     inner = failing(2)
-    store = RetryingStore(inner, Meter(), 6)
+    store = tried_again(inner, Meter(), 6)
     store.ensure_marker()
     inner.failures = 2
     store.check_format()
@@ -319,5 +324,5 @@ def test_error_that_is_no_error_of_stores_passes_at_once(tmp_path: Path, waits: 
 
     inner = Broken(tmp_path, 0, busy)
     with pytest.raises(KeyError):
-        RetryingStore(inner, Meter(), 6).read(KEY)
+        tried_again(inner, Meter(), 6).read(KEY)
     assert inner.asked == 1

@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-from registree.cli.common import Json, Quiet, name_here, workspace
-from registree.cli.output import Output, change_line, count_text, plain, size_text, transferred
+from registree.cli.common import Json, Quiet, targets_here, workspace
+from registree.cli.output import INTEGRITY, Output, change_line, count_text, plain, size_text, transferred
 from registree.errors import InvalidInput
 from registree.model.paths import printable
-from registree.model.targets import Target
 from registree.operations.status import DatasetStatus, Status, status
 from registree.operations.verify import verify_disk, verify_remote
 
 _SHOWN = 20
-_INTEGRITY = 6
 _REFS = 5
 
 
@@ -97,8 +95,7 @@ def verify_command(
 ) -> None:
     """Check that files, or every byte of versions on the remote, are what the metafiles name."""
     found = workspace(quiet=quiet)
-    parsed = [Target.parse(text) for text in targets or []]
-    parsed = [Target(name_here(found, target.name), target.selector, target.part) for target in parsed]
+    parsed = targets_here(found, targets or [])
     on_remote = remote or of is not None
     if not on_remote and any(target.selector for target in parsed):
         raise InvalidInput("a revision is checked on the remote", hint="reg verify --remote NAME@REV")
@@ -122,4 +119,4 @@ def verify_command(
             if on_remote
             else "hint: reg checkout --force restores files\n"
         )
-        raise typer.Exit(_INTEGRITY)
+        raise typer.Exit(INTEGRITY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from registree.cli.output import warn
 from registree.cli.progress import TerminalProgress
 from registree.execute import Counted
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, parse_dataset_name
+from registree.model.targets import Target
 from registree.source import Machine
 from registree.workspace import Workspace
 
@@ -60,6 +62,12 @@ def name_here(found: Workspace, text: str) -> DatasetName:
         if os.path.exists(found.metafile_path(relative)):
             return parse_dataset_name(relative)
     return parse_dataset_name(text)
+
+
+def targets_here(found: Workspace, texts: Sequence[str]) -> list[Target]:
+    """Read targets, their names as `name_here` does."""
+    parsed = [Target.parse(text) for text in texts]
+    return [Target(name_here(found, target.name), target.selector, target.part) for target in parsed]
 
 
 def absolute(path: str) -> str:

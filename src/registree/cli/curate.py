@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from registree.cli.common import DryRun, Force, Json, Message, Quiet, absolute, name_here, workspace
+from registree.cli.common import DryRun, Force, Json, Message, Quiet, absolute, name_here, targets_here, workspace
 from registree.cli.output import (
+    INTEGRITY,
     Output,
     count_text,
     fail_with_rows,
@@ -21,7 +22,6 @@ from registree.cli.output import (
 from registree.errors import InvalidInput
 from registree.model.ids import id_text
 from registree.model.paths import printable
-from registree.model.targets import Target
 from registree.operations.add import add
 from registree.operations.checkout import checkout, pull
 from registree.operations.commit import commit
@@ -31,8 +31,6 @@ from registree.operations.push import push, repair_remote
 from registree.operations.repair import RepairResult
 from registree.operations.sync import Restored
 from registree.workspace import Workspace
-
-_INTEGRITY = 6
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +62,7 @@ def add_command(
     found = workspace(quiet=quiet)
     output = Output("add", json, quiet)
     if into:
-        target = Target.parse(into)
-        target = Target(name_here(found, target.name), target.selector, target.part)
+        (target,) = targets_here(found, [into])
         _answer_edit(output, add_into(found, target, [absolute(path) for path in paths], message=message), message)
         return
     result = add(found, [absolute(path) for path in paths], message=message, in_place=in_place, dry_run=dry_run)
@@ -135,7 +132,8 @@ def push_command(
     found = workspace(quiet=quiet)
     chosen = [name_here(found, name) for name in names or []]
     if mend:
-        _answer_repair(Output("push", json, quiet), found, repair_remote(found, chosen, remote=remote, deep=deep))
+        mended = repair_remote(found, chosen, remote=remote, deep=deep, dry_run=dry_run)
+        _answer_repair(Output("push", json, quiet), found, mended)
         return
     if deep:
         raise InvalidInput("--deep goes with --repair", hint="reg push --repair --deep")
@@ -157,8 +155,9 @@ def push_command(
 
 
 def _answer_repair(output: Output, found: Workspace, result: RepairResult) -> None:
+    word = "would send" if result.dry_run else "sent"
     lines = [
-        f"sent {count_text(result.packs, 'pack')}, {size_text(result.size)} again to {result.remote}; "
+        f"{word} {count_text(result.packs, 'pack')}, {size_text(result.size)} again to {result.remote}; "
         f"{count_text(result.versions, 'version')} mended"
         if result.versions or result.lost
         else f"{result.remote} lacks nothing"
@@ -167,7 +166,7 @@ def _answer_repair(output: Output, found: Workspace, result: RepairResult) -> No
     output.answer({**plain(result), **transferred(found.machine)}, lines, following="reg verify --remote")
     if result.lost:
         sys.stderr.write("hint: push from where it was added, or run reg add there again\n")
-        raise typer.Exit(_INTEGRITY)
+        raise typer.Exit(INTEGRITY)
 
 
 def pull_command(
@@ -232,8 +231,7 @@ def remove_command(
     """Stop tracking a dataset, or take files out of one without having it."""
     found = workspace(quiet=quiet)
     output = Output("remove", json, quiet)
-    parsed = [Target.parse(text) for text in targets]
-    parsed = [Target(name_here(found, target.name), target.selector, target.part) for target in parsed]
+    parsed = targets_here(found, targets)
     if any(target.part for target in parsed):
         _answer_edit(output, remove_from(found, parsed, message=message), message)
         return

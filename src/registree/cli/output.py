@@ -45,6 +45,7 @@ EXIT_CODES: dict[type[RegError], int] = {
     AlreadyExists: 7,
 }
 """The one table from kinds of errors to exit codes; 1 is an expected "no", 130 an interruption."""
+INTEGRITY = EXIT_CODES[IntegrityError]
 
 
 def exit_code(error: RegError) -> int:

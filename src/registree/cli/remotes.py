@@ -8,16 +8,13 @@ from typing import Annotated
 
 import typer
 
-from registree.cli.common import DryRun, Json, Message, Quiet, machine, name_here, workspace
-from registree.cli.output import Output, count_text, plain, size_text, transferred
+from registree.cli.common import DryRun, Json, Message, Quiet, machine, targets_here, workspace
+from registree.cli.output import INTEGRITY, Output, count_text, plain, size_text, transferred
 from registree.errors import InvalidInput
 from registree.model.paths import printable
-from registree.model.targets import Target
 from registree.operations.access import auth_status, override_remote
 from registree.operations.init import add_remote, remove_remote
 from registree.operations.mirror import mirror
-
-_INTEGRITY = 6
 
 
 def register(app: typer.Typer) -> None:
@@ -105,9 +102,7 @@ def mirror_command(
 ) -> None:
     """Copy what one remote lacks of another, from remote to remote."""
     found = workspace(quiet=quiet)
-    parsed = [Target.parse(text) for text in targets or []]
-    parsed = [Target(name_here(found, parsed_one.name), parsed_one.selector) for parsed_one in parsed]
-    result = mirror(found, source, target, parsed, dry_run=dry_run)
+    result = mirror(found, source, target, targets_here(found, targets or []), dry_run=dry_run)
     word = "would be copied" if dry_run else "copied"
     amount = f"{count_text(result.versions, 'version')}, {count_text(result.packs, 'pack')}, {size_text(result.size)}"
     lines = [f"{amount} {word} to {result.target}" if result.versions else f"{result.target} lacks nothing"]
@@ -115,7 +110,7 @@ def mirror_command(
     Output("mirror", json, quiet).answer({**plain(result), **transferred(found.machine)}, lines)
     if result.missing:
         sys.stderr.write(f"hint: reg push --repair --remote {source} mends it, if anything here still has it\n")
-        raise typer.Exit(_INTEGRITY)
+        raise typer.Exit(INTEGRITY)
 
 
 def auth_status_command(json: Json = False, quiet: Quiet = False) -> None:

@@ -146,7 +146,7 @@ def decode_page(content: bytes, expected: bytes) -> Page:
     if content[1] != FORMAT:
         raise FormatError(
             f"page {id_text(expected)} has manifest format {content[1]}, and this version of reg reads format {FORMAT}",
-            hint="pip install --upgrade registree",
+            newer=True,
         )
     level = content[2]
     try:

@@ -139,7 +139,7 @@ def parse_metafile(text: str, place: str) -> Metafile:
         if isinstance(version, int) and FORMAT < version < 1 << 31:
             raise FormatError(
                 f"{place} has metafile format {version}, and this version of reg reads format {FORMAT}",
-                hint="pip install --upgrade registree",
+                newer=True,
             )
         raise FormatError(f"{place} is not a metafile (it does not say 'reg: {FORMAT}')")
     expected = place.rsplit("/", 1)[-1].removesuffix(METAFILE_SUFFIX)

@@ -96,7 +96,8 @@ def _decode(content: bytes, level: int) -> list[Extents]:
     except msgspec.DecodeError as error:
         raise FormatError(f"a map is malformed: {error}") from None
     if found.format != FORMAT:
-        raise FormatError(f"a map has format {found.format}, and this version of reg reads format {FORMAT}")
+        text = f"a map has format {found.format}, and this version of reg reads format {FORMAT}"
+        raise FormatError(text, newer=found.format > FORMAT)
     packs = found.packs
     if found.level != level or any(len(p.id) != ID_LENGTH or not 0 <= p.size <= MAX_SIZE for p in packs):
         raise FormatError("a map does not fit its page")

@@ -9,7 +9,8 @@ from registree.errors import IntegrityError, InvalidInput, ReadOnly
 from registree.model.ids import id_text
 from registree.model.targets import Target
 from registree.operations.named import all_manifests, manifests_at
-from registree.store.copying import CopyPlan, copy_manifest, plan_copy
+from registree.operations.sending import send
+from registree.store.copying import CopyPlan, plan_copy
 from registree.workspace import Workspace
 
 
@@ -53,7 +54,7 @@ def mirror(
         raise ReadOnly(f"{there.address} can only be read", hint="reg remote list shows the others")
     machine = workspace.machine
     wanted = manifests_at(workspace, targets) if targets else all_manifests(workspace)
-    plans: dict[str, CopyPlan] = {}
+    plans: list[tuple[str, CopyPlan]] = []
     missing = []
     for manifest, name in wanted.items():
         try:
@@ -64,23 +65,11 @@ def mirror(
         if plan is not None and plan.missing:
             missing.append(f"{name} ({id_text(manifest)[:15]}…): {len(plan.missing)} packs are not in {here.address}")
         elif plan is not None:
-            plans[id_text(manifest)] = plan
-    packs = {pack.id: pack.size for plan in plans.values() for pack in (*plan.payload, *plan.pages)}
-    size = sum(packs.values())
+            plans.append((name, plan))
+    packs = {pack.id: pack.size for _, plan in plans for pack in (*plan.payload, *plan.pages)}
     if not dry_run and plans:
         with workspace.writing():
             there.ensure_marker()
-            machine.progress.begin("mirror", sum(plan.files for plan in plans.values()), size)
-            scratch = workspace.outbox.begin()
-            try:
-                done: set[bytes] = set()
-                for plan in plans.values():
-                    left = plan.without(done)
-                    copy_manifest(
-                        (here,), there, left, machine.executor, machine.progress, scratch=scratch, name=source
-                    )
-                    done |= {pack.id for pack in (*left.payload, *left.pages)}
-            finally:
-                machine.progress.end()
-                workspace.outbox.abandon()
+            send(workspace, (here,), there, plans, "mirror")
+    size = sum(packs.values())
     return MirrorResult(here.address, there.address, len(plans), len(packs), size, tuple(missing), dry_run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from registree.errors import IntegrityError, ObjectMissing, ReadOnly, StateError
+from registree.errors import IntegrityError, ObjectMissing, ReadOnly
 from registree.git.upstream import push_branch
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile
@@ -13,8 +13,9 @@ from registree.model.paths import parse_dataset_name
 from registree.model.targets import Target
 from registree.operations.named import all_manifests, manifests_at, named_manifests
 from registree.operations.repair import RepairResult, repair
+from registree.operations.sending import send
 from registree.store.base import Store
-from registree.store.copying import CopyPlan, confirmed_packs, copy_manifest, plan_copy, seed_cache, trusted_pages
+from registree.store.copying import CopyPlan, confirmed_packs, plan_copy, seed_cache, trusted_pages
 from registree.store.layout import MANIFESTS, key
 from registree.workspace import Workspace
 
@@ -60,20 +61,10 @@ def push(
     Conflict
         When somebody pushed commits first; payload that was sent stays sent.
     """
-    registry_file = workspace.registry_file()
-    if not registry_file.remotes:
-        raise StateError(f"{workspace.root} has no remote", hint="reg remote add NAME URL")
-    chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
-    is_default = chosen.name == registry_file.remotes[0].name
     upstream = workspace.repository.upstream() if git and not names else None
     with workspace.writing():
-        store = workspace.store(chosen)
-        if not store.writable:
-            raise ReadOnly(
-                f"{store.address} can only be read", hint="reg push --remote NAME, or reg remote add NAME URL"
-            )
+        store, others, is_default = _target(workspace, remote)
         wanted = named_manifests(workspace, names)
-        others = [workspace.store(other) for other in registry_file.remotes if other.name != chosen.name]
         plans = _plan(workspace, store, others, wanted)
         packs = {pack.id: pack for _, plan in plans for pack in (*plan.payload, *plan.pages)}
         size = sum(pack.size for pack in packs.values())
@@ -82,7 +73,7 @@ def push(
             return PushResult(store.address, sent, len(packs), size, "", (), dry_run=True)
         if plans:
             store.ensure_marker()
-        _send(workspace, store, others, plans, size)
+        send(workspace, (workspace.outbox, *others), store, plans, "push")
         if is_default:
             _drop_confirmed(workspace, store, wanted, {plan.manifest for _, plan in plans})
         access = workspace.machine.access
@@ -91,7 +82,12 @@ def push(
 
 
 def repair_remote(
-    workspace: Workspace, names: Sequence[str] = (), *, remote: str | None = None, deep: bool = False
+    workspace: Workspace,
+    names: Sequence[str] = (),
+    *,
+    remote: str | None = None,
+    deep: bool = False,
+    dry_run: bool = False,
 ) -> RepairResult:
     """Send again what a remote lost of all versions that branches, tags and the work tree name; no commits.
 
@@ -100,14 +96,22 @@ def repair_remote(
     deep
         Read every pack of the remote, to find those that are damaged too.
     """
-    registry_file = workspace.registry_file()
-    chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
     with workspace.writing():
-        store = workspace.store(chosen)
+        store, others, _ = _target(workspace, remote)
         targets = [Target(parse_dataset_name(name)) for name in names]
         wanted = manifests_at(workspace, targets) if targets else all_manifests(workspace)
-        others = [workspace.store(other) for other in registry_file.remotes if other.name != chosen.name]
-        return repair(workspace, store, (workspace.outbox, *others), wanted, deep=deep)
+        return repair(workspace, store, (workspace.outbox, *others), wanted, deep=deep, dry_run=dry_run)
+
+
+def _target(workspace: Workspace, remote: str | None) -> tuple[Store, list[Store], bool]:
+    """Open the remote to send to and the others; say whether it is the first, which the outbox waits for."""
+    registry_file = workspace.registry_file()
+    chosen = registry_file.remote(remote)
+    store = workspace.store(chosen)
+    if not store.writable:
+        raise ReadOnly(f"{store.address} can only be read", hint="reg push --remote NAME, or reg remote add NAME URL")
+    others = [workspace.store(other) for other in registry_file.remotes if other.name != chosen.name]
+    return store, others, chosen.name == registry_file.remotes[0].name
 
 
 def _plan(
@@ -155,30 +159,6 @@ def _published(workspace: Workspace, names: Collection[str]) -> list[ContentId]:
     source = workspace.registry()
     files = [source.metafile(known, name) for name in names]
     return [file.manifest for file in files if isinstance(file, DatasetFile)]
-
-
-def _send(
-    workspace: Workspace, store: Store, others: Sequence[Store], plans: Sequence[tuple[str, CopyPlan]], size: int
-) -> None:
-    machine = workspace.machine
-    machine.progress.begin("push", sum(plan.files for _, plan in plans), size)
-    done: set[bytes] = set()
-    try:
-        for name, plan in plans:
-            left = plan.without(done)
-            copy_manifest(
-                (workspace.outbox, *others),
-                store,
-                left,
-                machine.executor,
-                machine.progress,
-                scratch=workspace.outbox.begin(),
-                name=name,
-            )
-            done |= {pack.id for pack in (*plan.payload, *plan.pages)}
-    finally:
-        machine.progress.end()
-        workspace.outbox.abandon()
 
 
 def _drop_confirmed(

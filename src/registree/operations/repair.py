@@ -15,7 +15,7 @@ from registree.model.places import Extent, PackRow
 from registree.operations.verify import remote_state
 from registree.source import Machine
 from registree.store.base import Store, write_at
-from registree.store.copying import copy_manifest, plan_missing
+from registree.store.copying import copy_manifest, plan_missing, refuse_missing
 from registree.store.directory import DirectoryStore
 from registree.store.files import hash_file
 from registree.store.layout import MANIFESTS, MAPS, PACKS, key
@@ -33,6 +33,7 @@ class RepairResult:
     packs: int
     size: int
     lost: tuple[str, ...]
+    dry_run: bool
 
 
 class _Piece(NamedTuple):
@@ -59,7 +60,13 @@ class _Lost:
 
 
 def repair(
-    workspace: Workspace, store: Store, others: Sequence[Store], wanted: Mapping[ContentId, str], *, deep: bool
+    workspace: Workspace,
+    store: Store,
+    others: Sequence[Store],
+    wanted: Mapping[ContentId, str],
+    *,
+    deep: bool,
+    dry_run: bool,
 ) -> RepairResult:
     """Send again what a remote lacks of some manifests, in the order of a push.
 
@@ -72,7 +79,8 @@ def repair(
     """
     machine = workspace.machine
     state = remote_state(store, wanted, machine, deep=deep)
-    bad = [manifest for manifest in wanted if manifest in state.bad_manifests()]
+    manifests = state.bad_manifests()
+    bad = [manifest for manifest in wanted if manifest in manifests]
     scratch = workspace.outbox.begin()
     rebuilt = DirectoryStore(os.path.join(scratch, "rebuilt"))
     packs: dict[bytes, int] = {}
@@ -85,16 +93,18 @@ def repair(
                 plan = plan_missing(
                     sources, store, manifest, machine.executor, again=state.bad_packs.keys() - packs.keys()
                 )
-                copy_manifest(
-                    sources, store, plan, machine.executor, machine.progress, scratch=scratch, name=wanted[manifest]
-                )
+                refuse_missing(plan, store, wanted[manifest])
+                if not dry_run:
+                    copy_manifest(
+                        sources, store, plan, machine.executor, machine.progress, scratch=scratch, name=wanted[manifest]
+                    )
             except IntegrityError as error:
                 lost.append(error.message)
                 continue
             packs |= {pack.id: pack.size for pack in (*plan.payload, *plan.pages)}
     finally:
         workspace.outbox.abandon()
-    return RepairResult(store.address, len(bad) - len(lost), len(packs), sum(packs.values()), tuple(lost))
+    return RepairResult(store.address, len(bad) - len(lost), len(packs), sum(packs.values()), tuple(lost), dry_run)
 
 
 def _rebuild(

@@ -103,9 +103,7 @@ def verify_remote(
     deep
         Read every pack and hash it; otherwise sizes are compared.
     """
-    registry_file = workspace.registry_file()
-    chosen = registry_file.remote(remote) if remote else registry_file.remotes[0]
-    store = workspace.store(chosen)
+    store = workspace.store(workspace.registry_file().remote(remote))
     store.check_format()
     wanted = manifests_at(workspace, targets) if targets else all_manifests(workspace)
     state = remote_state(store, wanted, workspace.machine, deep=deep)

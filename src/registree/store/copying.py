@@ -151,6 +151,24 @@ def _holder(sources: Sequence[Store], where: str, size: int | None = None) -> St
     return None
 
 
+def refuse_missing(plan: CopyPlan, remote: Store, name: str) -> None:
+    """Refuse a plan that needs packs which nobody holds.
+
+    Raises
+    ------
+    IntegrityError
+        Naming the dataset, the version and the first of them.
+    """
+    if plan.missing:
+        names = tuple(id_text(pack.id) for pack in plan.missing)
+        raise IntegrityError(
+            f"{name}: version {id_text(plan.manifest)} needs {len(names)} packs that are neither in the outbox "
+            f"nor in {remote.address}, the first is {names[0][:15]}…",
+            hint=f"check out that version and run reg add {name} again, or push from where it was added",
+            paths=names,
+        )
+
+
 def copy_manifest(
     sources: Sequence[Store],
     remote: Store,
@@ -175,14 +193,7 @@ def copy_manifest(
     IntegrityError
         When a pack is held by nobody, or the copy of it is damaged.
     """
-    if plan.missing:
-        names = tuple(id_text(pack.id) for pack in plan.missing)
-        raise IntegrityError(
-            f"{name}: version {id_text(plan.manifest)} needs {len(names)} packs that are neither in the outbox "
-            f"nor in {remote.address}, the first is {names[0][:15]}…",
-            hint=f"check out that version and run reg add {name} again, or push from where it was added",
-            paths=names,
-        )
+    refuse_missing(plan, remote, name)
 
     def send(pack: PackRow) -> None:
         path = os.path.join(scratch, f"gathered-{pack.id.hex()}")

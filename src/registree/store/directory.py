@@ -41,7 +41,7 @@ class DirectoryStore(Store):
                 if length is None:
                     check_whole(wanted, key, self.address)
                 if offset + wanted > size:
-                    raise ObjectMissing(key, self.address, hint="it is there and shorter than it should be")
+                    raise ObjectMissing(key, self.address, shorter=True)
                 content = os.pread(descriptor, wanted, offset)
                 while len(content) < wanted:  # a read is cut at 2 GiB, or the file ends
                     more = os.pread(descriptor, wanted - len(content), offset + len(content))

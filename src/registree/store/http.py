@@ -75,7 +75,7 @@ class HttpStore(Store):
             content = _take(answer, offset if answer.status != 206 else 0, length)
         if len(content) < length:
             if total is not None and total < offset + length:
-                raise ObjectMissing(key, self.address, hint="it is there and shorter than it should be")
+                raise ObjectMissing(key, self.address, shorter=True)
             raise self._strange(key, f"sent {len(content)} bytes of {length}")
         return content
 
@@ -165,7 +165,7 @@ class HttpStore(Store):
         if status in _GONE:
             raise ObjectMissing(key, self.address)
         if status == 416:
-            raise ObjectMissing(key, self.address, hint="it is there and shorter than it should be")
+            raise ObjectMissing(key, self.address, shorter=True)
         if status in (401, 403, 407):
             host = host_of(self._url)
             source = self._credentials.source if self._credentials is not None else ""

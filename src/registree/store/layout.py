@@ -53,7 +53,7 @@ def check_marker(content: bytes, address: str) -> None:
     if version != FORMAT:
         raise FormatError(
             f"{address} has store format {version}, and this version of reg reads format {FORMAT}",
-            hint="pip install --upgrade registree",
+            newer=True,
         )
 
 

@@ -16,6 +16,7 @@ from registree.store.base import OfflineStore, Store
 from registree.store.directory import DirectoryStore
 from registree.store.layout import redact
 from registree.store.retrying import RetryingStore
+from registree.store.s3 import S3Options
 
 
 def is_local(url: str) -> bool:
@@ -67,8 +68,15 @@ def open_store(
         return DirectoryStore(local_path(url, base))
     if offline:
         return OfflineStore(redact(url))
-    found = _remote(url, options or {}, network or Network())
-    return found if url.startswith("memory://") else RetryingStore(found, meter or Meter(), retries)
+    check_store(url, options or {})
+
+    def make() -> Store:
+        return _remote(url, options or {}, network or Network())
+
+    if url.startswith("memory://"):
+        return make()
+    writable = not url.startswith(("http://", "https://"))
+    return RetryingStore(make, redact(url), meter or Meter(), retries, writable=writable)
 
 
 def check_store(url: str, options: Mapping[str, Any]) -> None:
@@ -83,7 +91,7 @@ def check_store(url: str, options: Mapping[str, Any]) -> None:
     if is_local(url) or protocol in ("http", "https"):
         _refuse_options(url, options)
     elif protocol in ("s3", "s3a"):
-        importlib.import_module("registree.store.s3").S3Options.parse(options, redact(url))
+        S3Options.parse(options, redact(url))
         if not any(importlib.util.find_spec(name) for name in ("obstore", "s3fs")):
             raise InvalidInput(
                 f"{redact(url)} needs a package that is not installed: s3fs", hint="pip install 'registree[s3]'"
@@ -100,7 +108,6 @@ def _refuse_options(url: str, options: Mapping[str, Any]) -> None:
 def _remote(url: str, options: Mapping[str, Any], network: Network) -> Store:
     protocol = url.split(":", 1)[0]
     if protocol in ("http", "https"):
-        _refuse_options(url, options)
         module, name = "http", "HttpStore"
     elif protocol in ("s3", "s3a"):
         fast = importlib.util.find_spec("obstore") is not None

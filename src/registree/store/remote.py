@@ -77,7 +77,6 @@ class FsspecStore(Store):
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self.address = redact(url)
-        check_package(url)
         try:
             self._fs, self._root = fsspec.core.url_to_fs(
                 url.rstrip("/"), use_listings_cache=False, skip_instance_cache=True, **(options or {})
@@ -101,9 +100,7 @@ class FsspecStore(Store):
         if len(content) > length:  # a server that does not know ranges answers with the whole object
             content = content[offset : offset + length]
         if len(content) < length:
-            raise ObjectMissing(
-                key, self.address, hint="it is there and shorter than it should be: reg verify --remote"
-            )
+            raise ObjectMissing(key, self.address, shorter=True)
         return content
 
     def size(self, key: str) -> int | None:

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import TypeVar
 
 from registree.errors import StoreError
@@ -29,18 +30,27 @@ class RetryingStore(Store):
 
     Parameters
     ----------
+    make
+        Opens the store, when it is first asked for something: a command that asks it nothing needs neither its package
+        nor credentials.
     retries
         How often one operation is tried again; seldom when no connection comes about at all.
     """
 
-    def __init__(self, store: Store, meter: Meter, retries: int) -> None:
-        self.address = store.address
-        self.writable = store.writable
-        self._store = store
+    def __init__(
+        self, make: Callable[[], Store], address: str, meter: Meter, retries: int, *, writable: bool = True
+    ) -> None:
+        self.address = address
+        self.writable = writable
+        self._make = make
         self._meter = meter
         self._retries = retries
         self._budget = _BUDGET
         self._lock = threading.Lock()
+
+    @cached_property
+    def _store(self) -> Store:
+        return self._make()
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -154,9 +155,7 @@ class Bucket:
         if code == "NoSuchKey" or status == 404:
             return ObjectMissing(key, self.address)
         if status == 416 or code == "InvalidRange":
-            return ObjectMissing(
-                key, self.address, hint="it is there and shorter than it should be: reg verify --remote"
-            )
+            return ObjectMissing(key, self.address, shorter=True)
         if status in (401, 403) or code in ("AccessDenied", "AllAccessDisabled", "AccountProblem"):
             return AuthError(
                 f"{self.address} refused {key} to profile {self.profile} ({code or status})",
@@ -194,7 +193,7 @@ def authorities(network: Network) -> str:
 
 def _of_sdk(error: BaseException) -> bool:
     """Tell whether it is the SDK's own configuration or credentials that failed, before anything was asked."""
-    for found in _causes(error):
+    for found in causes(error):
         if isinstance(found, FileNotFoundError) and found.filename is not None:
             return True  # a program that was to give credentials
         if type(found).__module__.startswith("botocore.") and type(found).__name__ in _SDK:
@@ -202,7 +201,8 @@ def _of_sdk(error: BaseException) -> bool:
     return False
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it came from, and so on."""
     found: BaseException | None = error
     while found is not None:
         yield found
@@ -210,23 +210,53 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _whole_text(error: BaseException) -> str:
-    return " ".join(str(found) for found in _causes(error))
+    return " ".join(str(found) for found in causes(error))
 
 
 def _short(text: str) -> str:
     return " ".join(text.split())[:160]
 
 
+def explained_size(head: Callable[[], int | None], read_one: Callable[[], object]) -> int | None:
+    """Ask for an object's size; when it is refused, ask for a byte: the answer to HEAD has no body that says why."""
+    try:
+        return head()
+    except ObjectMissing:
+        return None
+    except (StoreError, AuthError) as error:
+        if isinstance(error, AuthError) or not error.transient:
+            with suppress(ObjectMissing):
+                read_one()
+        raise
+
+
+def has_keys(options: S3Options, network: Network) -> bool:
+    """Tell whether keys of the environment are used, which go first in the SDK's chain unless a profile is named."""
+    environment = network.environment
+    keys = environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY")
+    return bool(keys) and not (options.profile or environment.get("AWS_PROFILE"))
+
+
+def sdk_session(options: S3Options) -> Any:
+    """Open a session of the SDK: the lazy door to it.
+
+    Raises
+    ------
+    ImportError
+        When it is not installed (s3fs brings it).
+    """
+    return importlib.import_module("botocore.session").Session(profile=options.profile or None)
+
+
 def credentials_source(options: S3Options, network: Network) -> str:
     """Name where the SDK's chain finds credentials, never what they are."""
     if options.anonymous:
         return "anonymous"
-    profile = options.profile or network.aws_profile
-    if network.environment.get("AWS_ACCESS_KEY_ID") and not options.profile:
+    if has_keys(options, network):
         return "AWS_ACCESS_KEY_ID"
+    profile = options.profile or network.aws_profile
     try:
-        session = importlib.import_module("botocore.session").Session(profile=options.profile or None)
-        found = session.get_credentials()
+        found = sdk_session(options).get_credentials()
     except ImportError:
         return "unknown: the package s3fs is not installed"
     except Exception as error:  # noqa: BLE001 -- an SDK's error of any kind says that there are none

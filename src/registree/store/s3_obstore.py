@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import mmap
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any
@@ -17,18 +16,26 @@ import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import S3Store
 
-from registree.errors import AuthError, ObjectMissing, RegError, StoreError
+from registree.errors import ObjectMissing, RegError
 from registree.network import Network
 from registree.store.base import PIECE, Sent, Store, check_whole, nobody, write_at
 from registree.store.layout import redact
-from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options, authorities
+from registree.store.s3 import (
+    SINGLE_UP_TO,
+    UPLOADS_AT_ONCE,
+    Bucket,
+    S3Options,
+    authorities,
+    explained_size,
+    has_keys,
+    sdk_session,
+)
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
 
 _PART = 16 << 20
 _PARTS_AT_ONCE = 5
-_SHORT = "it is there and shorter than it should be: reg verify --remote"
 _RENEWED_EVERY = timedelta(minutes=5)
 
 
@@ -69,7 +76,7 @@ class ObstoreS3(Store):
                 length = size - offset
             content = bytes(obstore.get_range(self._store, self._path(key), start=offset, length=length))
         if len(content) < length:
-            raise ObjectMissing(key, self.address, hint=_SHORT)
+            raise ObjectMissing(key, self.address, shorter=True)
         return content
 
     def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
@@ -79,21 +86,16 @@ class ObstoreS3(Store):
             with self._translated(key):
                 found = memoryview(obstore.get_range(self._store, self._path(key), start=offset + done, length=wanted))
             if len(found) < wanted:
-                raise ObjectMissing(key, self.address, hint=_SHORT)
+                raise ObjectMissing(key, self.address, shorter=True)
             write_at(descriptor, found, position + done)
 
     def size(self, key: str) -> int | None:
         """See `Store.size`."""
-        try:
-            with self._translated(key):
-                return int(obstore.head(self._store, self._path(key))["size"])
-        except ObjectMissing:
-            return None
-        except (StoreError, AuthError) as error:
-            if isinstance(error, AuthError) or not error.transient:
-                with suppress(ObjectMissing):
-                    self.read(key, 0, 1)  # the answer to HEAD has no body that says why
-            raise
+        return explained_size(lambda: self._size(key), lambda: self.read(key, 0, 1))
+
+    def _size(self, key: str) -> int:
+        with self._translated(key):
+            return int(obstore.head(self._store, self._path(key))["size"])
 
     def write(self, key: str, content: bytes) -> None:
         """See `Store.write`."""
@@ -211,14 +213,14 @@ def _credentials(options: S3Options, network: Network) -> _Credentials:
     obstore's own chain remains: a web identity, a container's or a machine's role.
     """
     environment = network.environment
-    key, secret = environment.get("AWS_ACCESS_KEY_ID"), environment.get("AWS_SECRET_ACCESS_KEY")
-    if key and secret and not (options.profile or environment.get("AWS_PROFILE")):
+    if has_keys(options, network):
+        key, secret = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
         token = environment.get("AWS_SESSION_TOKEN")
         return _Credentials(
             lambda: {"access_key_id": key, "secret_access_key": secret, "token": token, "expires_at": None}
         )
     try:
-        session = importlib.import_module("botocore.session").Session(profile=options.profile or None)
+        session = sdk_session(options)
     except ImportError:
         return _Credentials()
     endpoint = session.get_scoped_config().get("endpoint_url", "")

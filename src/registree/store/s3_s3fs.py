@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
-from registree.errors import AuthError, ObjectMissing, RegError, StoreError
+from registree.errors import ObjectMissing, RegError
 from registree.network import Network
 from registree.store.base import Sent, nobody
 from registree.store.layout import redact
 from registree.store.remote import FsspecStore
-from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options, authorities
+from registree.store.s3 import SINGLE_UP_TO, UPLOADS_AT_ONCE, Bucket, S3Options, authorities, causes, explained_size
 
 _PART = 16 << 20
 _PARTS_AT_ONCE = 2
@@ -34,19 +33,13 @@ class S3fsStore(FsspecStore):
         try:
             return super().read(key, offset, length)
         except ObjectMissing as error:
-            if error.hint and length is None and not offset and self.size(key) == 0:
+            if error.shorter and length is None and not offset and self.size(key) == 0:
                 return b""  # an empty object has no range to be asked for
             raise
 
     def size(self, key: str) -> int | None:
         """See `Store.size`."""
-        try:
-            return super().size(key)
-        except (StoreError, AuthError) as error:
-            if isinstance(error, AuthError) or not error.transient:
-                with suppress(ObjectMissing):
-                    self.read(key, 0, 1)  # the answer to HEAD has no body that says why
-            raise
+        return explained_size(lambda: super(S3fsStore, self).size(key), lambda: self.read(key, 0, 1))
 
     def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
@@ -58,14 +51,12 @@ class S3fsStore(FsspecStore):
         """A bucket has no folders."""
 
     def _failed(self, error: Exception, key: str) -> RegError:
-        found: BaseException | None = error
-        while found is not None:  # s3fs turns the SDK's error into one of the system's, and keeps it as the cause
+        for found in causes(error):  # s3fs turns the SDK's error into one of the system's, and keeps it as the cause
             answer = getattr(found, "response", None)
             if isinstance(answer, Mapping) and "Error" in answer:
                 code = str(answer["Error"].get("Code", ""))
                 status = int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
                 return self._bucket.failed(error, key, code=code, status=status)
-            found = found.__cause__ or found.__context__
         if isinstance(error, FileNotFoundError) and error.filename is None:
             return self._bucket.failed(error, key, status=404)
         return self._bucket.failed(error, key, status=403 if isinstance(error, PermissionError) else 0)

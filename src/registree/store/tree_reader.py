@@ -369,7 +369,7 @@ def _decode_inner(content: bytes, *, level: int, count: int) -> list[ChildPlace]
 
 def _damaged(what: str, store: Store, error: RegError) -> RegError:
     """Say that an object of a store is damaged; one of a newer format is not, and says so itself."""
-    if error.hint:
+    if isinstance(error, FormatError) and error.newer:
         return error
     return IntegrityError(
         f"{what} of {store.address} is damaged ({error.message})",

@@ -1,0 +1,34 @@
+"""Send several versions to a store, what they share once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from registree.store.base import Store
+from registree.store.copying import CopyPlan, copy_manifest
+from registree.workspace import Workspace
+
+
+def send(
+    workspace: Workspace, sources: Sequence[Store], store: Store, plans: Sequence[tuple[str, CopyPlan]], verb: str
+) -> None:
+    """Send what was planned, one version after the other; the caller holds the repository's lock.
+
+    Parameters
+    ----------
+    plans
+        With the name of each one's dataset, for errors.
+    """
+    machine = workspace.machine
+    packs = {pack.id: pack.size for _, plan in plans for pack in (*plan.payload, *plan.pages)}
+    machine.progress.begin(verb, sum(plan.files for _, plan in plans), sum(packs.values()))
+    scratch = workspace.outbox.begin()
+    done: set[bytes] = set()
+    try:
+        for name, plan in plans:
+            left = plan.without(done)
+            copy_manifest(sources, store, left, machine.executor, machine.progress, scratch=scratch, name=name)
+            done |= {pack.id for pack in (*left.payload, *left.pages)}
+    finally:
+        machine.progress.end()
+        workspace.outbox.abandon()
