@@ -86,7 +86,7 @@ class State:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
             connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
         else:
-            connection = sqlite3.connect(f"file:{_quoted(self._path)}?mode=ro", uri=True, timeout=30)
+            connection = sqlite3.connect(f"file:{_quoted(self._path)}?mode=rw", uri=True, timeout=30)
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != VERSION:

@@ -1,0 +1,36 @@
+"""The local state after a process was killed while it wrote it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from registree.store.state import Stat, State
+
+KNOWN = Stat(3, 4, 5, 6, b"c" * 32)
+
+
+def kill_writer(path: Path) -> None:
+    """Leave the state as a writer does that is killed when part of a transaction is on the disk already."""
+    child = os.fork()
+    if not child:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA cache_size=1")
+        connection.execute("BEGIN IMMEDIATE")
+        rows = ((f"photos/{number}", *KNOWN) for number in range(5000))
+        connection.executemany("INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)", rows)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert path.with_name("state.sqlite-journal").stat().st_size
+
+
+def test_what_was_known_before_a_killed_writer_is_known_to_the_next_reader(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    state = State(str(path))
+    state.update(stats=[("photos/a", KNOWN)], sent=[b"p" * 32])
+    state.close()
+    kill_writer(path)
+    reader = State(str(path))
+    assert list(reader.stats("photos")) == [("a", KNOWN)]
+    assert reader.was_sent(b"p" * 32)
