@@ -17,7 +17,8 @@ from registree.store.base import Sent, Store, nobody
 from registree.store.copying import copy_manifest, plan_copy
 from registree.store.directory import DirectoryStore
 from registree.store.outbox import Outbox
-from registree.store.payload import Wanted, read_whole
+from registree.store.payload import Wanted
+from registree.store.small_files import SmallFiles
 from registree.store.tree_reader import TreeReader
 from tests.conftest import Reg, write
 
@@ -95,16 +96,20 @@ def test_twenty_thousand_small_files_take_at_most_thirty_requests_each_way(
         remote.requests.clear()
         reader = TreeReader((remote,), None, executor)
         tree = reader.open(identifier)
-        files = 0
+        placed = tmp_path / "placed"
+        placed.mkdir()
         wanted = [
-            Wanted(entry, extents, entry.path)
+            Wanted(entry, extents, str(placed / entry.path.replace("/", "-")))
             for page in reader.pages(tree, tree.leaves, maps=True)
             for entry, extents in zip(page.entries, page.extents, strict=True)
         ]
-        for file, content in read_whole(reader, executor, wanted):
-            files += 1
-            assert len(content) == file.entry.size
-        assert files == 20_000
+        made: list[Wanted] = []
+        small = SmallFiles(reader, executor, lambda file: (file.path, 0o644, ""), lambda files, _: made.extend(files))
+        small.make(wanted)
+        small.finish()
+        small.close()
+        assert {file.path for file in made} == {str(path) for path in placed.iterdir()}
+        assert len(made) == 20_000
         assert sum(remote.requests.values()) <= 30, remote.requests
 
 

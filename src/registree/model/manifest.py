@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
+from itertools import pairwise
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from blake3 import blake3
 
 from registree.errors import FormatError, IntegrityError
 from registree.model.ids import EMPTY, ID_LENGTH, ContentId, hash_bytes, id_text
-from registree.model.paths import check_entry_path
+from registree.model.paths import check_entry_path, check_entry_paths
 
 FORMAT = 1
 BOUNDARY_BITS = 10
@@ -41,6 +42,10 @@ class Kind(IntEnum):
     """An empty directory: others are implied by the paths in them."""
 
 
+_EXECUTABLE = int(Kind.EXECUTABLE)
+"""Looking up a member of an enumeration costs more than all that a loop over entries does with it."""
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One path of a dataset.
 
@@ -56,7 +61,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def is_file(self) -> bool:
         """Whether it has payload of its own (an executable file has)."""
-        return self.kind <= Kind.EXECUTABLE
+        return self.kind <= _EXECUTABLE
 
     def is_content(self, content: bytes | memoryview) -> bool:
         """Tell whether bytes are this file's."""
@@ -203,21 +208,28 @@ def link_stays_inside(path: str, target: bytes) -> bool:
 
 def check_entries(entries: list[Entry]) -> None:
     """Raise `FormatError` unless these entries may follow each other in a dataset: sorted, none below another."""
-    last = ""
-    above: list[str] = []  # the paths so far that the present one starts with, as text
-    for index, entry in enumerate(entries):
-        check_entry(entry)
-        path = entry.path
-        if index and path <= last:
-            raise FormatError(f"{path!r} comes after {last!r}")
-        while above and not path.startswith(above[-1]):
-            above.pop()
-        if any(path[len(prefix)] == "/" for prefix in above if prefix):
-            raise FormatError(f"{path!r} lies below another entry")
-        above.append(path)
-        last = path
+    paths = [entry.path for entry in entries]
+    if entries and entries[0].path and all(map(_is_plain_file, entries)):
+        check_entry_paths(paths)
+    else:
+        for entry in entries:
+            check_entry(entry)
+    every = set(paths)
+    if paths != sorted(every):
+        after, before = next((after, before) for before, after in pairwise(paths) if after <= before)
+        raise FormatError(f"{after!r} comes after {before!r}")
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        above = folder
+        while above:
+            if above in every:
+                raise FormatError(f"what is below {above!r} lies below another entry")
+            above = above.rpartition("/")[0]
     if len(entries) > 1 and not entries[0].path:
         raise FormatError("an entry without a path stands beside others")
+
+
+def _is_plain_file(entry: Entry) -> bool:
+    return bool(0 <= entry.kind <= _EXECUTABLE and 0 < entry.size <= MAX_SIZE and len(entry.content) == ID_LENGTH)
 
 
 def _check_children(level: int, children: list[PageRef]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NewType
 
 from registree.errors import FormatError, InvalidInput
@@ -30,6 +30,10 @@ _OWN = r"(?:\.git|\.reg|git~1|reg~1)[ .]*(?::[^/]*)?(?=/|\Z)"
 _SAFE = re.compile(rf"(?:(?!\.\.?(?:/|\Z)|{_OWN})[^/\0\ud800-\udfff]+(?:/(?!\Z)|\Z))+\Z", re.IGNORECASE)
 _LEFT_OUT = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 _HIDDEN = re.compile(rf"(?:\A|/){_OWN}", re.IGNORECASE)
+_DOUBTFUL = ("//", "/\0", "/.", "git~1", "reg~1")
+"""What a path that may not stand in a manifest has in it, when ``/`` is put before it and NUL behind it."""
+_SURELY_SHORT = MAX_PART // 4
+"""Characters that take at most `MAX_PART` bytes."""
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\..*)?\Z", re.IGNORECASE)
 _UNPORTABLE = re.compile(r'[<>:"\\|?*\x00-\x1f]|[ .]\Z')
 
@@ -45,11 +49,26 @@ def check_entry_path(path: str) -> EntryPath:
     """
     if _SAFE.match(path) is None or not (path.isascii() or _HIDDEN.search(path.translate(_LEFT_OUT)) is None):
         raise FormatError(f"path {path!r} may not stand in a dataset (it is absolute, dotted, or under .git or .reg)")
-    if len(path) > MAX_PART // 4:
+    if len(path) > _SURELY_SHORT:
         encoded = path.encode()
         if len(encoded) > MAX_PATH or any(len(part) > MAX_PART for part in encoded.split(b"/")):
             raise FormatError(f"path {path[:80]!r}… is too long (255 bytes a part, 4096 in all)")
     return EntryPath(path)
+
+
+def check_entry_paths(paths: Sequence[str]) -> None:
+    """Check many paths at once, as `check_entry_path` does each.
+
+    Raises
+    ------
+    FormatError
+        For the first that may not stand in a manifest.
+    """
+    text = "/" + "\0/".join(paths) + "\0"
+    plain = text.isascii() and text.count("\0") == len(paths) and not any(mark in text.lower() for mark in _DOUBTFUL)
+    if not plain or max(map(len, paths)) > _SURELY_SHORT:
+        for path in paths:
+            check_entry_path(path)
 
 
 def parse_dataset_name(text: str) -> DatasetName:

@@ -101,18 +101,21 @@ def _decode(content: bytes, level: int) -> list[Extents]:
     packs = found.packs
     if found.level != level or any(len(p.id) != ID_LENGTH or not 0 <= p.size <= MAX_SIZE for p in packs):
         raise FormatError("a map does not fit its page")
-    rows: list[Extents] = []
-    for flat in found.places:
-        row = []
-        for at in range(0, len(flat) - 2, 3):
-            number, offset, length = flat[at : at + 3]
-            if not 0 <= number < len(packs) or offset < 0 or length <= 0 or offset + length > packs[number].size:
-                raise FormatError("a map names bytes past the end of a pack")
-            row.append(Extent(packs[number], offset, length))
-        if len(flat) % 3:
-            raise FormatError("a map has half a row")
-        rows.append(tuple(row))
-    return rows
+    return [_extents(flat, packs) for flat in found.places]
+
+
+def _extents(flat: list[int], packs: list[PackRow]) -> Extents:
+    if len(flat) == 3:  # nearly every row
+        return (_extent(packs, *flat),)
+    if len(flat) % 3:
+        raise FormatError("a map has half a row")
+    return tuple(_extent(packs, *flat[at : at + 3]) for at in range(0, len(flat), 3))
+
+
+def _extent(packs: list[PackRow], number: int, offset: int, length: int) -> Extent:
+    if not 0 <= number < len(packs) or offset < 0 or length <= 0 or offset + length > packs[number].size:
+        raise FormatError("a map names bytes past the end of a pack")
+    return Extent(packs[number], offset, length)
 
 
 def decode_leaf_map(content: bytes, entries: Sequence[Entry]) -> list[Extents]:
@@ -128,7 +131,7 @@ def decode_leaf_map(content: bytes, entries: Sequence[Entry]) -> list[Extents]:
     for entry in entries:
         if entry.is_file and entry.size:
             row = next(rows, ())
-            if sum(extent.length for extent in row) != entry.size:
+            if (row[0].length if len(row) == 1 else sum(extent.length for extent in row)) != entry.size:
                 raise FormatError(f"a map does not account for the {entry.size} bytes of {entry.path!r}")
             result.append(row)
         else:

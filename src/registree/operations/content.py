@@ -112,10 +112,10 @@ class Content:
             yield from (item.entry for item in self.items_in_git)
             return
         for content in self.reader.pages(self.tree, self.leaves(), maps=False):
-            for entry in content.entries:
-                wanted = self.selection.apply(entry)
-                if wanted is not None:
-                    yield wanted
+            if self.selection.is_all:
+                yield from content.entries
+            else:
+                yield from filter(None, map(self.selection.apply, content.entries))
 
     def items(self, leaves: Sequence[Leaf] | None = None) -> Iterator[Item]:
         """Stream entries with their places, sorted; of some leaf pages only when they are given."""
@@ -123,8 +123,9 @@ class Content:
             yield from self.items_in_git
             return
         for content in self.reader.pages(self.tree, self.leaves() if leaves is None else leaves, maps=True):
+            every = self.selection.is_all
             for entry, extents in zip(content.entries, content.extents, strict=True):
-                wanted = self.selection.apply(entry)
+                wanted = entry if every else self.selection.apply(entry)
                 if wanted is not None:
                     yield Item(wanted, extents)
 

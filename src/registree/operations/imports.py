@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from registree.config import Remote
@@ -11,7 +11,6 @@ from registree.errors import AlreadyExists, AuthError, InvalidInput, NotFound, S
 from registree.git.connection import is_local_url, strip_credentials
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit
-from registree.model.manifest import Entry
 from registree.model.metafile import ImportFile, Lock
 from registree.model.paths import METAFILE_SUFFIX, is_within, parse_dataset_name
 from registree.model.selection import Selection
@@ -19,10 +18,11 @@ from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, Resolved, content_at, content_of_dataset, noted_remote, resolve_target
 from registree.operations.get import output_path, require_entries
-from registree.operations.placing import Placement, place_new, remove_stale_staging, stats_of
+from registree.operations.placing import Placement, place_new, remove_stale_staging
 from registree.source import Machine, RegistrySource
 from registree.store.base import Store
 from registree.store.opening import is_local
+from registree.store.state import Learning
 from registree.store.tree_reader import TreeReader
 from registree.workspace import Workspace
 
@@ -94,7 +94,7 @@ def import_dataset(
             return ImportResult(name, metafile, found.resolution.kind, found.resolution.note, 0, download, None)
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
         edits |= gitignore_edits(name, ignored=True)
-        applied = None
+        applied, learning = None, Learning(workspace.state, name)
         if download and not (unfinished and os.path.lexists(place)):
             applied = place_new(
                 machine,
@@ -104,11 +104,12 @@ def import_dataset(
                 replace=force,
                 verb="import",
                 announced=workspace.repository.edited_files(edits),
+                learning=learning,
             )
         remove_stale_staging(place)
         made = workspace.repository.edit(edits, message)
         if applied is not None:
-            note_placed(workspace, name, content, content.entries(), applied.at)
+            learning.finish(content.manifest, applied.at)
         fetched = applied.fetched_bytes if applied is not None else 0
     return ImportResult(name, metafile, found.resolution.kind, found.resolution.note, fetched, download, made)
 
@@ -175,12 +176,6 @@ def make_lock(content: Content, found: Resolved) -> Lock:
         remote=noted.url,
         remote_options=noted.options,
     )
-
-
-def note_placed(workspace: Workspace, name: str, content: Content, entries: Iterator[Entry], at: int) -> None:
-    """Note in the state that these entries were placed, at a time (nanoseconds since the epoch)."""
-    root = os.path.join(workspace.root, name)
-    workspace.state.update(stats=stats_of(root, name, entries, at), placed=[(name, content.manifest)])
 
 
 def locked_content(workspace: Workspace, metafile: ImportFile, *, commit: str = "") -> Content:

@@ -21,8 +21,9 @@ from registree.source import Machine
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
-from registree.store.state import Stat, stat_row
+from registree.store.state import Learning, Stat, stat_row
 from registree.store.tree_reader import Leaf
+from registree.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,7 @@ def place_new(
     replace: bool,
     verb: str,
     announced: AbstractContextManager[None] | None = None,
+    learning: Learning | None = None,
 ) -> Applied:
     """Make a target of content, whole or not at all.
 
@@ -122,6 +124,8 @@ def place_new(
         Whether what is there may be replaced; it is gone only when its successor is whole.
     announced
         Entered when all is there and verified, before the target gets its name: what must not come later than that.
+    learning
+        Told what the files are that were placed.
 
     Raises
     ------
@@ -134,13 +138,13 @@ def place_new(
     with staging(target) as folder:
         tree = os.path.join(folder, "tree")
         try:
-            fetched = _bring_tree(machine, content, tree, placement, verb)
+            fetched = _bring_tree(machine, content, tree, placement, verb, learning)
         except IntegrityError:  # a cached map may be older than the store's, or damaged
             again = content.refreshed()
             if again is None:
                 raise
             _remove(tree)
-            fetched = _bring_tree(machine, again, tree, placement, verb)
+            fetched = _bring_tree(machine, again, tree, placement, verb, learning)
         at = time.time_ns()
         with announced or nullcontext():
             _swap_whole(tree, target, os.path.join(folder, "old"), replace=replace)
@@ -163,9 +167,11 @@ def _swap_whole(tree: str, target: str, old: str, *, replace: bool) -> None:
         raise
 
 
-def _bring_tree(machine: Machine, content: Content, tree: str, placement: Placement, verb: str) -> int:
+def _bring_tree(
+    machine: Machine, content: Content, tree: str, placement: Placement, verb: str, learning: Learning | None
+) -> int:
     totals = content.totals
-    placer = _placer(machine, content, os.path.dirname(tree), placement)
+    placer = _placer(machine, content, os.path.dirname(tree), placement, learning)
     is_file = False
     machine.progress.begin(verb, totals.files, totals.size)
     try:
@@ -176,6 +182,7 @@ def _bring_tree(machine: Machine, content: Content, tree: str, placement: Placem
             os.makedirs(tree, exist_ok=True)
         placer.finish()
     finally:
+        placer.close()
         machine.progress.end()
     return placer.placed_bytes
 
@@ -187,9 +194,12 @@ def _make_parent(target: str) -> None:
         raise translate_os_error(error, os.path.basename(target), os.path.dirname(target)) from error
 
 
-def _placer(machine: Machine, content: Content, folder: str, placement: Placement) -> Placer:
+def _placer(
+    machine: Machine, content: Content, folder: str, placement: Placement, learning: Learning | None = None
+) -> Placer:
     link = choose_link(machine.cache, folder, placement.links)
-    return Placer(content.reader, machine.cache, machine.executor, machine.progress, link, keep=placement.keep)
+    keep, learn = placement.keep, learning.add if learning is not None else None
+    return Placer(content.reader, machine.cache, machine.executor, machine.progress, link, keep=keep, learn=learn)
 
 
 def _wanted(content: Content, item: Item, path: str) -> Wanted:
@@ -256,6 +266,7 @@ def _stage(
                 staged.append((item.entry, path))
         placer.finish()
     finally:
+        placer.close()
         machine.progress.end()
     return staged, placer.placed_bytes
 
@@ -306,10 +317,15 @@ def _clear_above(root: str, path: str) -> None:
             return
 
 
-def stats_of(root: str, name: str, entries: Iterable[Entry], at: int) -> Iterator[tuple[str, Stat]]:
-    """Stream the stat cache's rows for files that were placed at a time (nanoseconds since the epoch)."""
-    for entry in entries:
-        if entry.is_file:
+def note_applied(workspace: Workspace, name: str, content: Content, plan: Plan, at: int) -> None:
+    """Note in the state what `apply_plan` wrote, at a time (nanoseconds since the epoch)."""
+    root = os.path.join(workspace.root, name)
+    workspace.state.update(stats=_stats_of(root, name, plan, at), placed=[(name, content.manifest)])
+
+
+def _stats_of(root: str, name: str, plan: Plan, at: int) -> Iterator[tuple[str, Stat]]:
+    for entry in (step.after for step in plan.write):
+        if entry is not None and entry.is_file:
             with suppress(OSError):
                 row = stat_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content, at)
                 if row is not None:

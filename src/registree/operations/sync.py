@@ -12,11 +12,11 @@ from registree.model.manifest import Entry
 from registree.model.metafile import DatasetFile, ImportFile
 from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
-from registree.operations.imports import import_placement, locked_content, note_placed
+from registree.operations.imports import import_placement, locked_content
 from registree.operations.observing import observe_path, observed_entries
-from registree.operations.placing import Applied, Placement, apply_plan, place_new, remove_stale_staging, stats_of
+from registree.operations.placing import Applied, Placement, apply_plan, note_applied, place_new, remove_stale_staging
 from registree.operations.planning import plan_steps
-from registree.store.state import Stat
+from registree.store.state import Learning, Stat
 from registree.workspace import Workspace
 
 
@@ -91,8 +91,11 @@ def restore(
     if not os.path.lexists(root):
         if check:
             return Restored(name, "differs", paths=(name,))
-        applied = place_new(workspace.machine, content, root, placement, replace=False, verb="check out")
-        note_placed(workspace, name, content, content.entries(), applied.at)
+        learning = Learning(workspace.state, name)
+        applied = place_new(
+            workspace.machine, content, root, placement, replace=False, verb="check out", learning=learning
+        )
+        learning.finish(content.manifest, applied.at)
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
     learnt: list[tuple[str, Stat]] = []
     found = observed_entries(workspace, name, learnt, lenient=True)
@@ -114,8 +117,7 @@ def restore(
     applied = Applied(0, 0, 0, 0)
     if plan.write or plan.delete:
         applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, verb="check out")
-        written = [step.after for step in plan.write if step.after is not None]
-        workspace.state.update(stats=stats_of(root, name, written, applied.at), placed=[(name, content.manifest)])
+        note_applied(workspace, name, content, plan, applied.at)
     if plan.conflicts:
         raise Conflict(
             f"{len(plan.conflicts)} files of {name} hold what no store has: "

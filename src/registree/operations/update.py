@@ -27,9 +27,9 @@ from registree.model.selection import Selection
 from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, Resolved, content_at, resolve_target
-from registree.operations.imports import import_placement, locked_content, make_lock, note_placed
+from registree.operations.imports import import_placement, locked_content, make_lock
 from registree.operations.observing import observe_path, observe_tree
-from registree.operations.placing import Applied, apply_plan, reuse_from
+from registree.operations.placing import Applied, apply_plan, note_applied, reuse_from
 from registree.operations.planning import Plan, plan_steps
 from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf
@@ -154,8 +154,7 @@ def _update_one(
                 reuse_from(root, gone),
                 verb="update",
             )
-            written = [step.after for step in plan.write if step.after is not None]
-            note_placed(workspace, name, content, iter(written), applied.at)
+            note_applied(workspace, name, content, plan, applied.at)
     state = "would update" if dry_run else "updated"
     fetched, note = applied.fetched_bytes, found.resolution.note
     result = UpdatedImport(name, state, want, lock, after.lock, changes, fetched, note, on_disk=on_disk)

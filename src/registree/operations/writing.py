@@ -28,13 +28,12 @@ from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
 from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.scanning import Found, scan
-from registree.store.state import Stat, stat_row
+from registree.store.state import Learning, Stat, stat_row
 from registree.store.tree_reader import Tree, TreeReader
 from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
 
 _TRIES = 3
-_LEARN_AT_ONCE = 50_000
 
 
 class OutboxWriter:
@@ -112,7 +111,7 @@ class OutboxWriter:
         if new:
             outbox.publish(self.packer.closed, new)
         for writer, tree in self._written:
-            state.update(stats=writer.learnt, placed=[(writer.name, tree.manifest)])
+            writer.learning.finish(tree.manifest, time.time_ns())
         state.update(places=self.packer.places() if new else ())
         outbox.abandon()
 
@@ -130,7 +129,7 @@ class DatasetWriter:
 
     def __init__(self, run: OutboxWriter, name: DatasetName, base: ContentId | None, folder: str) -> None:
         self.name = name
-        self.learnt: list[tuple[str, Stat]] = []
+        self.learning = Learning(run.workspace.state, name)
         self.stored = 0
         self.contents = ContentsCounter()
         self._run = run
@@ -248,7 +247,7 @@ class DatasetWriter:
                 content, places, after = stored
                 row = stat_row(after, content, now)
                 if row is not None:
-                    self._learn(join(self.name, found.path) if found.path else self.name, row)
+                    self.learning.add(found.path, row)
                 kind = Kind.EXECUTABLE if after.st_mode & 0o100 else Kind.FILE
                 return Entry(found.path, kind, after.st_size, content), places
             found = found._replace(stat=os.stat(place_of(self._root, found.path)))
@@ -256,13 +255,6 @@ class DatasetWriter:
             f"{join(self.name, found.path)} keeps changing while it is read",
             hint="run it again when nothing writes to it",
         )
-
-    def _learn(self, path: str, row: Stat) -> None:
-        """Note what a file is; the state learns it even when the rest fails, since it stays true."""
-        self.learnt.append((path, row))
-        if len(self.learnt) >= _LEARN_AT_ONCE:
-            self._workspace.state.update(stats=self.learnt)
-            self.learnt.clear()
 
     def _places_of(self, content: bytes, size: int, older: tuple[Entry, Extents] | None) -> tuple[Placed, ...] | None:
         if not size:

@@ -6,7 +6,6 @@ not what was noted when it came is hashed again before it is used, so that an ed
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 
 from registree.errors import translate_os_error
 from registree.model.ids import hash_bytes
+from registree.store.batches import link_unless_there
 from registree.store.files import copy_file, hash_file, try_reflink
 
 FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"
@@ -43,6 +43,7 @@ class Cache:
         self.root = root
         self._made: set[str] = set()
         self._without: dict[int, bool] = {}
+        self._with_room: set[int] = set()
         self._notes: sqlite3.Connection | None = None
         self._pending: list[tuple[bytes, int, int, int]] = []
 
@@ -81,7 +82,7 @@ class Cache:
             if note == (found.st_ino, found.st_mtime_ns):
                 return path
             if hash_file(path) == content:
-                self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, size))
+                self.note(content, found.st_ino, found.st_mtime_ns, size, executable=executable)
                 return path
         with suppress(OSError):
             os.unlink(path)
@@ -97,28 +98,38 @@ class Cache:
         """Return where a file with this content lies, if it does (executable ones lie apart: links share modes)."""
         return self._path(FILES, content) + (".x" if executable else "")
 
-    def adopt(self, path: str, content: bytes, found: os.stat_result, *, executable: bool) -> bool:
-        """Keep a verified file by linking it; False where the disk cannot.
+    def room_for(self, content: bytes, *, executable: bool) -> str:
+        """Return where a file with this content will lie, with its folder made; "" when the cache cannot be written."""
+        path = self.file_path(content, executable=executable)
+        if content[0] not in self._with_room:
+            try:
+                self._make(os.path.dirname(path))
+            except OSError:
+                return ""
+            self._with_room.add(content[0])
+        return path
+
+    def note(self, content: bytes, inode: int, modified: int, size: int, *, executable: bool) -> None:
+        """Note what a file here is: its inode, its time of modification (nanoseconds) and its size (bytes)."""
+        self._pending.append((_note_key(content, executable), inode, modified, size))
+        if len(self._pending) >= _NOTES_AT_ONCE:
+            self._write_notes()
+
+    def adopt(self, path: str, content: bytes, *, executable: bool) -> None:
+        """Keep a verified file by linking it, if the disk can.
 
         Raises
         ------
         StoreError
             When the disk is full.
         """
-        target = self.file_path(content, executable=executable)
         try:
-            self._make(os.path.dirname(target))
-            os.link(path, target, follow_symlinks=False)
-        except FileExistsError:
-            return True
+            linked = link_unless_there(path, self.room_for(content, executable=executable))
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise translate_os_error(error, "a file", self.root) from error
-            return False
-        self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, found.st_size))
-        if len(self._pending) >= _NOTES_AT_ONCE:
-            self.flush()
-        return True
+            raise translate_os_error(error, "a file", self.root) from error
+        if linked:
+            found = os.stat(path)
+            self.note(content, found.st_ino, found.st_mtime_ns, found.st_size, executable=executable)
 
     def adopt_copy(self, path: str, content: bytes, *, executable: bool) -> None:
         """Keep a copy of a verified file, sharing its blocks where the disk can."""
@@ -135,7 +146,7 @@ class Cache:
             with suppress(OSError):
                 os.unlink(temporary)
             return
-        self._pending.append((_note_key(content, executable), found.st_ino, found.st_mtime_ns, found.st_size))
+        self.note(content, found.st_ino, found.st_mtime_ns, found.st_size, executable=executable)
 
     def partial(self, content: bytes) -> str:
         """Return where the download of a large file is kept while it is not whole."""
@@ -148,7 +159,12 @@ class Cache:
         return os.path.join(self.root, MIRRORS, hash_bytes(address.encode()).hex()[:32] + ".git")
 
     def flush(self) -> None:
-        """Write down what is known of the files that came (once per command: it is one transaction)."""
+        """Write down what is known of the files that came; from now on they are found here."""
+        self._without.clear()
+        self._write_notes()
+
+    def _write_notes(self) -> None:
+        """Write down what is pending, in one transaction."""
         if not self._pending:
             return
         try:
@@ -212,6 +228,7 @@ class Cache:
             with suppress(OSError):
                 os.rmdir(self.root)
             self._made.clear()
+            self._with_room.clear()
         return CacheUsage("all", sum(row.files for row in rows), sum(row.size for row in rows))
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
@@ -234,7 +251,6 @@ class Cache:
                 with open(os.path.join(self.root, TAG), "w", encoding="utf-8") as file:
                     file.write(_TAG_TEXT)
             self._made.add(folder)
-            self._without.clear()
 
     def _notes_path(self) -> str:
         return os.path.join(self.root, _NOTES)

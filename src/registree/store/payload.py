@@ -1,10 +1,10 @@
-"""Bring content from packs to files: few large reads, several at once, every byte verified before it counts."""
+"""Bring large files out of packs, several pieces at once, every byte verified before it counts."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from typing import IO, NamedTuple
@@ -13,10 +13,9 @@ from blake3 import blake3
 
 from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
 from registree.execute import Progress, Silent
-from registree.model.ids import hash_bytes, id_text
+from registree.model.ids import id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
-from registree.model.ranges import Range, plan_ranges
 from registree.store.base import PIECE, write_at
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
@@ -33,43 +32,6 @@ class Wanted(NamedTuple):
     extents: Extents
     path: str
     content: bytes | None = None
-
-
-def read_whole(reader: TreeReader, executor: Executor, files: Sequence[Wanted]) -> Iterator[tuple[Wanted, memoryview]]:
-    """Yield the verified content of small files, in the order of their packs.
-
-    Raises
-    ------
-    IntegrityError
-        When bytes are not those of their content id.
-    ObjectMissing
-        When a pack is not there.
-    """
-    ranges = plan_ranges((index, wanted.extents[0]) for index, wanted in enumerate(files))
-    waiting: deque[tuple[Range[int], Future[bytes]]] = deque()
-    coming = iter(ranges)
-    for planned in coming:
-        waiting.append((planned, executor.submit(reader.read_pack, planned.pack, planned.offset, planned.length)))
-        if len(waiting) < _AHEAD:
-            continue
-        yield from _members(reader, files, *waiting.popleft())
-    while waiting:
-        yield from _members(reader, files, *waiting.popleft())
-
-
-def _members(
-    reader: TreeReader, files: Sequence[Wanted], planned: Range[int], content: Future[bytes]
-) -> Iterator[tuple[Wanted, memoryview]]:
-    view = memoryview(content.result())
-    for member in planned.members:
-        wanted = files[member.key]
-        piece = view[member.start : member.start + member.length]
-        if hash_bytes(piece) != wanted.entry.content:
-            right = reader.read_checked(wanted.extents[0], wanted.entry.is_content)
-            if right is None:
-                raise _damaged(reader, wanted)
-            piece = memoryview(right)
-        yield wanted, piece
 
 
 def is_whole(wanted: Wanted) -> bool:
@@ -129,10 +91,10 @@ def write_large(
             return fetched + write_large(reader, executor, wanted)  # the older version was not what it seemed
         others = reader.without(reader.pack_store(wanted.extents[0].pack))
         if others is None:
-            raise _damaged(reader, wanted)
+            raise damaged(reader, wanted)
         with suppress(ObjectMissing, StoreError, AuthError):
             return fetched + write_large(others, executor, wanted)
-        raise _damaged(reader, wanted)
+        raise damaged(reader, wanted)
     return fetched
 
 
@@ -153,7 +115,7 @@ def verified_pieces(reader: TreeReader, entry: Entry, extents: Extents) -> Itera
             yield held
         held = content
     if hasher.digest() != entry.content:
-        raise _damaged(reader, Wanted(entry, extents, entry.path or "the file"))
+        raise damaged(reader, Wanted(entry, extents, entry.path or "the file"))
     yield held
 
 
@@ -229,13 +191,11 @@ def _read_note(path: str) -> set[tuple[int, int]]:
     return {(int(row[0]), int(row[1])) for row in rows if len(row) == 2 and row[0].isdigit() and row[1].isdigit()}
 
 
-def _damaged(reader: TreeReader, wanted: Wanted) -> IntegrityError:
+def damaged(reader: TreeReader, wanted: Wanted) -> IntegrityError:
+    """Say that the bytes of a file are wrong in a pack."""
     pack = wanted.extents[0].pack
     return IntegrityError(
         f"{wanted.entry.path or os.path.basename(wanted.path)}: the bytes in {key(PACKS, pack.id)} "
         f"of {reader.pack_store(pack).address} are not those of {id_text(wanted.entry.content)}",
         hint="reg verify --remote --deep says what else is damaged",
     )
-
-
-__all__ = ["Wanted", "is_whole", "read_whole", "write_large"]

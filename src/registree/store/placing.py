@@ -13,9 +13,12 @@ from registree.errors import FormatError
 from registree.execute import Progress
 from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents
+from registree.store.batches import Made, write_files
 from registree.store.cache import Cache
 from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
-from registree.store.payload import Wanted, is_whole, read_whole, write_large
+from registree.store.payload import Wanted, is_whole, write_large
+from registree.store.small_files import Row, SmallFiles
+from registree.store.state import Stat, as_row
 from registree.store.tree_reader import TreeReader
 
 WINDOW_BYTES = 64 << 20
@@ -48,7 +51,7 @@ def choose_link(cache: Cache, folder: str, allowed: Sequence[LinkKind]) -> LinkK
 
 
 class Placer:
-    """Makes files at given paths, which must not exist; their folders are made as needed.
+    """Makes files at given paths, which must not exist; their folders are made as needed. It is to be closed.
 
     Parameters
     ----------
@@ -56,6 +59,8 @@ class Placer:
         How files come from the cache. With HARDLINK, files are read-only.
     keep
         Whether what is brought is kept in the cache.
+    learn
+        Told what each file is when it is there, by its path in the dataset.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Placer:
         link: LinkKind,
         *,
         keep: bool,
+        learn: Callable[[str, Stat], None] | None = None,
     ) -> None:
         self._reader = reader
         self._cache = cache
@@ -74,6 +80,7 @@ class Placer:
         self._progress = progress
         self._link = link
         self._keep = keep
+        self._learn = learn
         mask = os.umask(0)
         os.umask(mask)
         writable = 0o444 if link is LinkKind.HARDLINK else 0o666
@@ -82,6 +89,7 @@ class Placer:
         self._links: set[str] = set()
         self._window: list[Wanted] = []
         self._window_bytes = 0
+        self._small: SmallFiles | None = None
         self.placed_bytes = 0
 
     def place(self, wanted: Wanted, reuse: Reuse | None = None) -> None:
@@ -99,18 +107,18 @@ class Placer:
             return
         if not entry.size:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode(entry)))
-            self._progress.advance(1, 0)
+            self._is_there(wanted, entry.size)
             return
         if self._from_cache(entry, path):
-            self._progress.advance(1, entry.size)
+            self._is_there(wanted, entry.size)
             return
         if wanted.content is not None:
-            self._write(wanted, memoryview(wanted.content))
+            self._write(wanted, wanted.content)
             return
         older = reuse(entry) if reuse is not None else None
         if older is not None and older[1] is None and self._copy_same(older[0], entry, path):
-            self._adopt(entry, path, os.stat(path))
-            self._progress.advance(1, entry.size)
+            self._adopt(entry, path)
+            self._is_there(wanted, entry.size)
         elif is_whole(wanted):
             self._window.append(wanted)
             self._window_bytes += entry.size
@@ -122,7 +130,14 @@ class Placer:
     def finish(self) -> None:
         """Bring what is still waiting and note what the cache got."""
         self._bring()
+        if self._small is not None:
+            self._small.finish()
         self._cache.flush()
+
+    def close(self) -> None:
+        """End what works for it."""
+        if self._small is not None:
+            self._small.close()
 
     def _packs(self) -> TreeReader:
         if self._reader is None:
@@ -173,21 +188,38 @@ class Placer:
         window, self._window, self._window_bytes = self._window, [], 0
         if not window:
             return
-        for wanted, content in read_whole(self._packs(), self._executor, window):
-            self._write(wanted, content)
+        if self._small is None:
+            self._small = SmallFiles(self._packs(), self._executor, self._row, self._made)
+        self._small.make(window)
 
-    def _write(self, wanted: Wanted, content: memoryview) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        descriptor = os.open(wanted.path, flags, self._mode(wanted.entry))
-        try:
-            while content:
-                content = content[os.write(descriptor, content) :]
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        self._adopt(wanted.entry, wanted.path, found)
-        self.placed_bytes += wanted.entry.size
-        self._progress.advance(1, wanted.entry.size)
+    def _row(self, wanted: Wanted) -> Row:
+        entry, second = wanted.entry, ""
+        executable = entry.kind == Kind.EXECUTABLE
+        if self._keep and self._link is LinkKind.HARDLINK:
+            second = self._cache.room_for(entry.content, executable=executable)
+        return wanted.path, self._modes[executable], second
+
+    def _write(self, wanted: Wanted, content: bytes) -> None:
+        path, mode, second = self._row(wanted)
+        row = (path, mode, 0, len(content), wanted.entry.content, second)
+        self._made([wanted], write_files(memoryview(content), [row]))
+
+    def _made(self, files: Sequence[Wanted], made: Sequence[Made]) -> None:
+        keep_copies = self._keep and self._link is not LinkKind.HARDLINK
+        size = 0
+        for (entry, _, path, _), one in zip(files, made, strict=True):
+            if one is None:
+                raise AssertionError("bytes that are not those of a file were not made one")
+            inode, modified, changed, is_kept = one
+            if self._learn is not None:
+                self._learn(entry.path, Stat(entry.size, modified, changed, inode, entry.content))
+            if is_kept:
+                self._cache.note(entry.content, inode, modified, entry.size, executable=entry.kind == Kind.EXECUTABLE)
+            elif keep_copies:
+                self._cache.adopt_copy(path, entry.content, executable=entry.kind == Kind.EXECUTABLE)
+            size += entry.size
+        self.placed_bytes += size
+        self._progress.advance(len(files), size)
 
     def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
         entry = wanted.entry
@@ -201,9 +233,9 @@ class Placer:
             except OSError:  # the cache is on another disk
                 copy_file(temporary, wanted.path, self._mode(entry))
                 os.unlink(temporary)
-        self._adopt(entry, wanted.path, os.stat(wanted.path))
+        self._adopt(entry, wanted.path)
         self.placed_bytes += fetched
-        self._progress.advance(1, 0)
+        self._is_there(wanted, 0)
 
     @contextmanager
     def _partial(self, wanted: Wanted) -> Iterator[str]:
@@ -225,11 +257,17 @@ class Placer:
         finally:
             os.close(descriptor)
 
-    def _adopt(self, entry: Entry, path: str, found: os.stat_result) -> None:
+    def _adopt(self, entry: Entry, path: str) -> None:
         if not self._keep:
             return
         executable = entry.kind == Kind.EXECUTABLE
         if self._link is LinkKind.HARDLINK:
-            self._cache.adopt(path, entry.content, found, executable=executable)
+            self._cache.adopt(path, entry.content, executable=executable)
         else:
             self._cache.adopt_copy(path, entry.content, executable=executable)
+
+    def _is_there(self, wanted: Wanted, size: int) -> None:
+        """Tell of a file that was not made by `SmallFiles`, and of the bytes not told of yet."""
+        if self._learn is not None:
+            self._learn(wanted.entry.path, as_row(os.stat(wanted.path), wanted.entry.content))
+        self._progress.advance(1, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ VERSION = 1
 CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
 
+_LEARN_AT_ONCE = 50_000
 _SCHEMA = """
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
 CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
@@ -42,6 +44,10 @@ class Stat(NamedTuple):
             and (self.ctime == found.st_ctime_ns or found.st_nlink > 1)
         )
 
+    def is_older(self, moment: int) -> bool:
+        """Tell whether a change after a moment (nanoseconds since the epoch) would show in its times."""
+        return max(self.mtime, self.ctime) <= moment - CLOCK_STEP
+
 
 def stat_row(found: os.stat_result, content: bytes, read_at: int) -> Stat | None:
     """Return the row for a file, or None when it is too young to be trusted.
@@ -51,9 +57,47 @@ def stat_row(found: os.stat_result, content: bytes, read_at: int) -> Stat | None
     read_at
         Nanoseconds since the epoch, taken before the file was read.
     """
-    if max(found.st_mtime_ns, found.st_ctime_ns) > read_at - CLOCK_STEP:
-        return None
+    row = as_row(found, content)
+    return row if row.is_older(read_at) else None
+
+
+def as_row(found: os.stat_result, content: bytes) -> Stat:
+    """Return the row for a file, trusted or not."""
     return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, content)
+
+
+class Learning:
+    """Gathers rows for the state while files are read or placed, and writes them down some at a time.
+
+    Parameters
+    ----------
+    name
+        The dataset whose files they are.
+    """
+
+    def __init__(self, state: State, name: str) -> None:
+        self._state = state
+        self._name = name
+        self._rows: list[tuple[str, Stat]] = []
+
+    def add(self, path: str, row: Stat) -> None:
+        """Note what a file of the dataset is (`path` is empty when the dataset is a file)."""
+        self._rows.append((f"{self._name}/{path}" if path else self._name, row))
+        if len(self._rows) >= _LEARN_AT_ONCE:
+            now = time.time_ns()
+            self._state.update(stats=(item for item in self._rows if item[1].is_older(now)))
+            self._rows = [item for item in self._rows if not item[1].is_older(now)]
+
+    def finish(self, manifest: bytes, moment: int) -> None:
+        """Write down the rest, and what the work tree was made from or added as.
+
+        Parameters
+        ----------
+        moment
+            Nanoseconds since the epoch: what changed later is not what was noted.
+        """
+        rows = (item for item in self._rows if item[1].is_older(moment))
+        self._state.update(stats=rows, placed=[(self._name, manifest)])
 
 
 class State:

@@ -1,0 +1,87 @@
+"""Work on many small files at once, in memory that processes share: what a worker does, here or beside this process.
+
+A worker starts for every large command, so this imports next to nothing, and rows are plain tuples.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import pickle
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from blake3 import blake3
+
+NewFile: TypeAlias = tuple[str, int, int, int, bytes, str]
+"""A file to make: its path, its mode, where its bytes start in the memory and how many they are, their content id, and
+the second name it gets ("" for none)."""
+Made: TypeAlias = tuple[int, int, int, bool] | None
+"""A file made: its inode, its times of modification and of change (nanoseconds), and whether it got its second name.
+None when the bytes were not those of the content id: then there is no file."""
+
+
+def write_files(memory: memoryview, rows: Sequence[NewFile], parent: int = 0) -> list[Made]:
+    """Verify and make files, which must not exist, in folders that do.
+
+    Parameters
+    ----------
+    parent
+        The process for whom; when it has gone, so has the reason to go on.
+    """
+    made: list[Made] = []
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    for path, mode, start, length, content, second in rows:
+        if parent and os.getppid() != parent:
+            raise SystemExit
+        piece = memory[start : start + length]
+        if blake3(piece).digest() != content:
+            made.append(None)
+            continue
+        descriptor = os.open(path, flags, mode)
+        try:
+            while piece:
+                piece = piece[os.write(descriptor, piece) :]
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        made.append((found.st_ino, found.st_mtime_ns, found.st_ctime_ns, link_unless_there(path, second)))
+    return made
+
+
+def link_unless_there(path: str, second: str) -> bool:
+    """Give a file a second name, and tell whether it got it: not when that is taken, or "", or cannot be.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
+    """
+    try:
+        os.link(path, second, follow_symlinks=False)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        return False
+    return True
+
+
+def serve(parent: int, descriptor: int, size: int, commands: int, answers: int) -> None:
+    """Do what is asked until there is no more: pickled ``(task, start, length, rows)`` in, ``(result, error)`` out."""
+    memory = memoryview(mmap.mmap(descriptor, size))
+    with open(commands, "rb") as asked, open(answers, "wb") as told:
+        pickle.dump((None, None), told)
+        told.flush()
+        while True:
+            try:
+                task, start, length, rows = pickle.load(asked)  # noqa: S301 -- the parent's own pipe
+            except EOFError:
+                return
+            answer: tuple[list[Any] | None, OSError | None]
+            try:
+                answer = task(memory[start : start + length], rows, parent), None
+            except OSError as error:
+                answer = None, error
+            pickle.dump(answer, told)
+            told.flush()

@@ -1,0 +1,178 @@
+"""Processes beside this one for batches of small files: threads would only hand the interpreter's lock around."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias, TypeVar
+
+from registree.errors import StoreError
+
+_Row = TypeVar("_Row")
+_Result = TypeVar("_Result")
+Task: TypeAlias = Callable[[memoryview, Sequence[_Row], int], list[_Result]]
+"""What a worker can do: a function of `registree.store.batches`."""
+
+ROWS = 512
+"""Rows of one batch at most: they take some 20 ms."""
+_WORTH_A_WORKER = 2000
+"""Rows after which it pays to start other processes."""
+_START = "import sys; sys.path[:] = {path!r}; from registree.store.batches import serve; serve(*{numbers!r})"
+
+
+class Memory:
+    """Equal pieces of memory that workers see too.
+
+    Parameters
+    ----------
+    count, size
+        How many pieces, and the bytes of each.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        self.size = size
+        self.total = count * size
+        if hasattr(os, "memfd_create"):
+            self.descriptor = os.memfd_create("reg", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                self.descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self.descriptor)  # not before the last read into it is over
+        os.ftruncate(self.descriptor, self.total)
+        self._map = mmap.mmap(self.descriptor, self.total)
+        self.free = deque(range(0, self.total, size))
+        """Where the pieces start that nobody uses."""
+
+    def piece(self, start: int) -> memoryview:
+        """Return the piece that starts there."""
+        return memoryview(self._map)[start : start + self.size]
+
+
+class _Batch(NamedTuple):
+    task: Task[Any, Any]
+    start: int
+    rows: Sequence[Any]
+    future: Future[list[Any]]
+
+
+class Workers:
+    """Does batches in other processes, and in this one while it would only wait.
+
+    Parameters
+    ----------
+    count
+        Other processes at most; they start when there is enough to do.
+    """
+
+    def __init__(self, memory: Memory, count: int) -> None:
+        self._memory = memory
+        self._count = count
+        self._rows = 0
+        self._waiting: deque[_Batch] = deque()
+        self._some = threading.Condition()
+        self._closed = False
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def submit(self, task: Task[_Row, _Result], start: int, rows: Sequence[_Row]) -> Future[list[_Result]]:
+        """Hand in a batch on the piece of memory that starts there; `result` gives what comes of it."""
+        future: Future[list[_Result]] = Future()
+        self._rows += len(rows)
+        with self._some:
+            self._waiting.append(_Batch(task, start, rows, future))
+            self._some.notify()
+        if self._rows >= _WORTH_A_WORKER and self._count:
+            for _ in range(self._count):
+                self._start()
+            self._count = 0
+        return future
+
+    def result(self, future: Future[list[_Result]]) -> list[_Result]:
+        """Return what came of a batch; while it is not done, do others.
+
+        Raises
+        ------
+        OSError
+            What the batch raised.
+        StoreError
+            When the process that did it was killed.
+        """
+        while not future.done():
+            with self._some:
+                batch = self._waiting.popleft() if self._waiting else None
+            if batch is None:
+                break
+            try:
+                batch.future.set_result(batch.task(self._memory.piece(batch.start), batch.rows, 0))
+            except OSError as error:  # whoever waits for it is told
+                batch.future.set_exception(error)
+        return future.result()
+
+    def close(self) -> None:
+        """End the other processes; what was not begun is never done."""
+        with self._some:
+            self._closed = True
+            self._waiting.clear()
+            self._some.notify_all()
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        commands, asked = os.pipe()
+        told, answers = os.pipe()
+        numbers = (os.getpid(), self._memory.descriptor, self._memory.total, commands, answers)
+        try:
+            process = subprocess.Popen(  # noqa: S603 -- this interpreter, and our own text
+                [sys.executable, "-I", "-S", "-c", _START.format(path=sys.path, numbers=numbers)],
+                pass_fds=(self._memory.descriptor, commands, answers),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError:  # as many processes as may be: this one does it all
+            os.close(asked)
+            os.close(told)
+        else:
+            self._processes.append(process)
+            threading.Thread(target=self._attend, args=(asked, told), name="reg-worker", daemon=True).start()
+        finally:
+            os.close(commands)
+            os.close(answers)
+
+    def _attend(self, asked: int, told: int) -> None:
+        """Give one process its batches, one after the other."""
+        with open(asked, "wb") as commands, open(told, "rb") as answers, suppress(EOFError, BrokenPipeError):
+            pickle.load(answers)  # noqa: S301 -- our own process says that it has started
+            while batch := self._next():
+                try:
+                    pickle.dump((batch.task, batch.start, self._memory.size, batch.rows), commands)
+                    commands.flush()
+                    result, error = pickle.load(answers)  # noqa: S301 -- our own process
+                except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+                    batch.future.set_exception(StoreError("a process that worked for this one was ended from outside"))
+                    return
+                if error is not None:
+                    batch.future.set_exception(error)
+                else:
+                    batch.future.set_result(result)
+
+    def _next(self) -> _Batch | None:
+        with self._some:
+            self._some.wait_for(lambda: self._waiting or self._closed)
+            return None if self._closed else self._waiting.popleft()
+
+
+def other_processors() -> int:
+    """Return how many processors this process could use beside its own, up to three."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return 0  # there is no interpreter to start
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4) - 1
