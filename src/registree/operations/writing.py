@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from registree.errors import (
     Conflict,
@@ -27,6 +28,7 @@ from registree.store.chunk_index import decode_chunks
 from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
 from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
+from registree.store.reading_ahead import ReadFile, read_ahead
 from registree.store.scanning import Found, scan
 from registree.store.state import Learning, Stat, stat_row
 from registree.store.tree_reader import Tree, TreeReader
@@ -124,6 +126,20 @@ class _Base:
     unsent: bool
 
 
+_Row: TypeAlias = tuple[Entry, Extents]
+
+
+class _Step(NamedTuple):
+    """A path of the work tree, found at a time (nanoseconds since the epoch): the base's row for it, and what it is as
+    far as that is known without reading it.
+    """
+
+    found: Found
+    older: _Row | None
+    known: tuple[Entry, tuple[Placed, ...]] | None
+    found_at: int
+
+
 class DatasetWriter:
     """Writes the pages of one dataset's next version."""
 
@@ -194,6 +210,12 @@ class DatasetWriter:
 
     def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
         """Stream entries with their places, and whether those are the base's own."""
+        for step, read in read_ahead(self._steps(), self._to_read):
+            entry, places = step.known or (self._pack(step, read) if read is not None else self._store(step))
+            yield entry, places, not places or (step.older is not None and places is step.older[1])
+
+    def _steps(self) -> Iterator[_Step]:
+        """Walk the work tree beside the base and the stat cache."""
         workspace = self._workspace
         base = self._base_rows()
         known = workspace.state.stats(self.name)
@@ -214,8 +236,12 @@ class DatasetWriter:
             if not path:
                 cached = workspace.state.stat(self.name)
             older = base_row if base_row is not None and base_row[0].path == path else None
-            entry, places = self._entry(found, cached, older)
-            yield entry, places, not places or (older is not None and places is older[1])
+            yield _Step(found, older, self._known(found, cached, older), time.time_ns())
+
+    def _to_read(self, step: _Step) -> tuple[str, int] | None:
+        """Return the file that is to be read ahead: a small one that is not known."""
+        size = step.found.stat.st_size
+        return (place_of(self._root, step.found.path), size) if step.known is None and size < CHUNKED_FROM else None
 
     def _base_rows(self) -> Iterator[tuple[Entry, Extents]]:
         if self._base is not None:
@@ -226,37 +252,54 @@ class DatasetWriter:
             except ObjectMissing as error:
                 self._workspace.machine.warn(f"part of the last version of {self.name} is lost ({error.message})")
 
-    def _entry(
-        self, found: Found, cached: Stat | None, older: tuple[Entry, Extents] | None
-    ) -> tuple[Entry, tuple[Placed, ...]]:
+    def _known(self, found: Found, cached: Stat | None, older: _Row | None) -> tuple[Entry, tuple[Placed, ...]] | None:
+        """Return what is known without reading, if anything is."""
         if found.kind == Kind.DIRECTORY:
             return Entry(found.path, found.kind, 0, b""), ()
         if found.kind == Kind.LINK:
             return Entry(found.path, found.kind, len(found.target), found.target), ()
         size = found.stat.st_size
+        if not size:
+            return Entry(found.path, found.kind, 0, EMPTY), ()
         if cached is not None and cached.matches(found.stat):
             places = self._places_of(cached.content, size, older)
             if places is not None:
                 return Entry(found.path, found.kind, size, cached.content), places
-        if older is not None and size >= CHUNKED_FROM:
-            self._learn_chunks(older[1])
+        return None
+
+    def _pack(self, step: _Step, read: ReadFile) -> tuple[Entry, tuple[Placed, ...]]:
+        """Pack a small file that was read, unless it was changed after it was found."""
+        path, before = step.found.path, step.found.stat
+        row, mode, content = read
+        if (row.size, row.mtime, row.inode) != (before.st_size, before.st_mtime_ns, before.st_ino):
+            return self._store(step)
+        identifier = ContentId(row.content)
+        same = self._older_places(identifier, step.older)
+        places = same or self._run.packer.store_small(content, identifier, place_of(self._root, path))
+        if row.is_older(step.found_at):
+            self.learning.add(path, row)
+        return Entry(path, _kind(mode), row.size, identifier), places
+
+    def _store(self, step: _Step) -> tuple[Entry, tuple[Placed, ...]]:
+        """Read and pack a file by itself."""
+        path = step.found.path
+        if step.older is not None and step.found.stat.st_size >= CHUNKED_FROM:
+            self._learn_chunks(step.older[1])
         for _ in range(_TRIES):
             now = time.time_ns()
-            stored = self.store_file(place_of(self._root, found.path), older)
+            stored = self.store_file(place_of(self._root, path), step.older)
             if stored is not None:
                 content, places, after = stored
                 row = stat_row(after, content, now)
                 if row is not None:
-                    self.learning.add(found.path, row)
-                kind = Kind.EXECUTABLE if after.st_mode & 0o100 else Kind.FILE
-                return Entry(found.path, kind, after.st_size, content), places
-            found = found._replace(stat=os.stat(place_of(self._root, found.path)))
+                    self.learning.add(path, row)
+                return Entry(path, _kind(after.st_mode), after.st_size, content), places
         raise Conflict(
-            f"{join(self.name, found.path)} keeps changing while it is read",
+            f"{join(self.name, path)} keeps changing while it is read",
             hint="run it again when nothing writes to it",
         )
 
-    def _places_of(self, content: bytes, size: int, older: tuple[Entry, Extents] | None) -> tuple[Placed, ...] | None:
+    def _places_of(self, content: bytes, size: int, older: _Row | None) -> tuple[Placed, ...] | None:
         if not size:
             return ()
         if older is not None and older[0].content == content and older[0].is_file:
@@ -264,13 +307,13 @@ class DatasetWriter:
         found = self._run.packer.find(content)
         return (found,) if found is not None and found.length == size else None
 
-    def _older_places(self, content: bytes, older: tuple[Entry, Extents] | None) -> Extents | None:
+    def _older_places(self, content: bytes, older: _Row | None) -> Extents | None:
         """Return where the base has this content, unless that is something else or was lost."""
         same = older is not None and older[0].content == content and older[0].is_file
         return older[1] if older and same and self._run.usable(older[1], unsent=self._base_is_unsent) else None
 
     def store_file(
-        self, path: str, older: tuple[Entry, Extents] | None = None
+        self, path: str, older: _Row | None = None
     ) -> tuple[ContentId, tuple[Placed, ...], os.stat_result] | None:
         """Read, hash and pack one file; None when it changed meanwhile.
 
@@ -319,3 +362,7 @@ class DatasetWriter:
             chunks = decode_chunks(decompress(blob, "a chunk list"))
             if sum(length for _, length in chunks) == pack.size:
                 self._run.packer.learn(pack, chunks)
+
+
+def _kind(mode: int) -> Kind:
+    return Kind.EXECUTABLE if mode & 0o100 else Kind.FILE

@@ -22,6 +22,33 @@ Made: TypeAlias = tuple[int, int, int, bool] | None
 None when the bytes were not those of the content id: then there is no file."""
 
 
+OldFile: TypeAlias = tuple[str, int, int]
+"""A file to read: its path, where its bytes go in the memory, and how many they are; there is room for one more."""
+Read: TypeAlias = tuple[bytes, int, int, int, int] | None
+"""A file read: its content id, its times of modification and of change (nanoseconds), its inode and its mode. None when
+it has more or fewer bytes by now."""
+
+
+def read_files(memory: memoryview, rows: Sequence[OldFile], parent: int = 0) -> list[Read]:
+    """Read and hash files; see `write_files`."""
+    read: list[Read] = []
+    for path, start, size in rows:
+        if parent and os.getppid() != parent:
+            raise SystemExit
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            count = os.readv(descriptor, [memory[start : start + size + 1]])
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if count == size == found.st_size:
+            content = blake3(memory[start : start + size]).digest()
+            read.append((content, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode))
+        else:
+            read.append(None)
+    return read
+
+
 def write_files(memory: memoryview, rows: Sequence[NewFile], parent: int = 0) -> list[Made]:
     """Verify and make files, which must not exist, in folders that do.
 

@@ -64,7 +64,7 @@ class Packer:
         """Tell whether `learn` was told of a pack."""
         return pack.id in self._learnt
 
-    def store_small(self, content: bytes, identifier: ContentId, path: str) -> tuple[Placed, ...]:
+    def store_small(self, content: bytes | memoryview, identifier: ContentId, path: str) -> tuple[Placed, ...]:
         """Store a file that is one chunk."""
         if not content:
             return ()
