@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 from registree.errors import FormatError, InvalidInput, NotFound, StateError
 from registree.model.yamltext import load_mapping, render
@@ -59,17 +60,15 @@ LINKS = ("reflink", "hardlink", "copy")
 SETTINGS = ("cache.dir", "link", "jobs", "lock.wait", "retries")
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(msgspec.Struct, frozen=True):
     """Where payload lives: a URL or path, and options of its fsspec filesystem. Never a secret."""
 
     name: str
     url: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryFile:
+class RegistryFile(msgspec.Struct, frozen=True):
     """What `reg.yaml` says: the remotes, the first one being the default, and the text it was read from."""
 
     remotes: tuple[Remote, ...]
@@ -183,8 +182,7 @@ def _option_names(options: Mapping[str, Any]) -> list[str]:
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """What a machine or a user decides.
 
     `link` lists how files may come from the cache, the best first; `jobs` is the number of transfers at once (0: as
@@ -196,7 +194,7 @@ class Settings:
     jobs: int = 0
     lock_wait: float = 30.0
     retries: int = 6
-    overrides: Mapping[str, str] = field(default_factory=dict)
+    overrides: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def parse_settings(texts: Mapping[str, str]) -> Settings:

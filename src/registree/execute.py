@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Executor, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
+
+import msgspec
 
 _Item = TypeVar("_Item")
 
@@ -42,8 +43,7 @@ class Silent:
         """See `Progress.end`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Transferred:
+class Transferred(msgspec.Struct, frozen=True):
     """What a command moved and what that took.
 
     `files` and `bytes` are those of datasets that were placed or published; `requests`, those of them that were
@@ -56,7 +56,7 @@ class Transferred:
     received: int = 0
     files: int = 0
     bytes: int = 0
-    seconds: float = field(default=0.0, compare=False)
+    seconds: float = 0.0
 
 
 class Meter:

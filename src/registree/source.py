@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.config import (
     LOCAL_DIRECTORY,
@@ -39,8 +41,7 @@ from registree.store.outbox import Outbox
 from registree.store.tree_reader import TreeReader
 
 
-@dataclass(frozen=True)
-class Machine:
+class Machine(msgspec.Struct, frozen=True, dict=True):
     """What a caller brings: folders, settings, the executor, and whom to tell of progress and warnings.
 
     `cache_dir` and `config_dir` are directories of the user's. `offline` forbids the network. `meter` counts what is
@@ -50,11 +51,11 @@ class Machine:
     cache_dir: str
     config_dir: str
     offline: bool = False
-    network: Network = field(default_factory=Network)
-    settings: Settings = field(default_factory=Settings)
-    progress: Progress = field(default_factory=Silent)
+    network: Network = msgspec.field(default_factory=Network)
+    settings: Settings = msgspec.field(default_factory=Settings)
+    progress: Progress = msgspec.field(default_factory=Silent)
     warn: Callable[[str], None] = lambda text: None
-    meter: Meter = field(default_factory=Meter)
+    meter: Meter = msgspec.field(default_factory=Meter)
     ask: Ask | None = None
 
     @classmethod

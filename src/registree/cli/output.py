@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import typer
 
 from registree.errors import (
@@ -83,8 +83,7 @@ def write_json(fields: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
 
-@dataclasses.dataclass(frozen=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """How one command answers: as JSON, or as lines; `quiet` leaves out all but errors."""
 
     verb: str
@@ -120,8 +119,8 @@ def plain(value: Any) -> Any:
         return {"kind": value.kind, "message": value.message, "hint": value.hint}
     if isinstance(value, Change):
         return change_fields(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "text"}
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__ if name != "text"}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):

@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from registree.errors import StateError
 from registree.network import Credentials, Network, Origin, host_of
@@ -20,11 +21,10 @@ Ask = Callable[[str, bool], str]
 _HELPER_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(msgspec.Struct, frozen=True):
     """What stands behind a connection to another repository: the network, and a person to ask, if there is one."""
 
-    network: Network = field(default_factory=Network)
+    network: Network = msgspec.field(default_factory=Network)
     ask: Ask | None = None
 
     def named(self, url: str) -> Credentials | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from registree.model.manifest import Entry, PageRef
 
@@ -18,8 +19,7 @@ class ChangeKind(Enum):
     RENAMED = "renamed"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One changed entry: what it was and what it is (None where there is none)."""
 
     before: Entry | None
@@ -97,8 +97,7 @@ def differing_pages(before: Sequence[PageRef], after: Sequence[PageRef]) -> tupl
     return [ref for ref in before if ref.page not in shared], [ref for ref in after if ref.page not in shared]
 
 
-@dataclass(frozen=True, slots=True)
-class DiffSummary:
+class DiffSummary(msgspec.Struct, frozen=True):
     """Counts of a diff, and the bytes by which the dataset grew (negative: shrank)."""
 
     added: int

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.errors import FormatError, InvalidInput
 from registree.model.contents import Row
@@ -22,8 +24,7 @@ FORMAT = 1
 _COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetFile:
+class DatasetFile(msgspec.Struct, frozen=True):
     """A dataset that this repository publishes.
 
     `files` counts files and links; `size` is in bytes. `text` is the document it was read from, empty for a new one.
@@ -34,7 +35,7 @@ class DatasetFile:
     files: int
     size: int
     contents: Mapping[str, Row]
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = msgspec.field(default_factory=dict)
     text: str = ""
 
     def render(self) -> str:
@@ -50,8 +51,7 @@ class DatasetFile:
         return render(owned, self.text or None, frozenset({"contents"}))
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(msgspec.Struct, frozen=True):
     """What an import is pinned to.
 
     `manifest` is the id of what was placed (after `part`, `include` and `exclude`). `dataset_manifest` is the id of
@@ -66,11 +66,10 @@ class Lock:
     tag: str = ""
     version: str = ""
     remote: str = ""
-    remote_options: Mapping[str, Any] = field(default_factory=dict)
+    remote_options: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ImportFile:
+class ImportFile(msgspec.Struct, frozen=True):
     """A dataset, or a part of one, that this repository uses from a registry."""
 
     path: str

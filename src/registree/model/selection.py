@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from registree.errors import InvalidInput
 from registree.model.manifest import Entry
@@ -42,8 +43,7 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
     return re.compile(("" if anchored else "(?:.*/)?") + out + "(?:/.*)?", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, dict=True):
     """A part of a dataset (empty: all of it) and globs, matched against paths below the part.
 
     With `include`, only what fits one of them is wanted; what fits one of `exclude` never is.

@@ -7,9 +7,10 @@ commit, ``main~2``) is left to the Git layer, as a `Resolution` of kind ``commit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
+
+import msgspec
 
 from registree.errors import InvalidInput, NotFound
 from registree.model.versions import Version, VersionRange
@@ -34,8 +35,7 @@ class RevisionKind(Enum):
         return self in (RevisionKind.DEFAULT, RevisionKind.BRANCH, RevisionKind.RANGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(msgspec.Struct, frozen=True):
     """A selector, resolved against the refs of a registry.
 
     `ref` is the full ref name, or the text for the Git layer when `kind` is COMMIT. `version` and `tag` are empty

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from registree.errors import FormatError, InvalidInput
 from registree.model.paths import DatasetName, EntryPath, check_entry_path, parse_dataset_name
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """A dataset (or a path in the registry's Git), a selector (empty: the default branch) and a part of it.
 
     `part` is empty for the whole. `name` is empty for the registry as a whole.

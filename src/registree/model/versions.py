@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import total_ordering
 from itertools import takewhile
 
+import msgspec
+
 from registree.errors import InvalidInput
 
 _VERSION = re.compile(
@@ -62,8 +64,7 @@ class Version:
         return self._key() < other._key()
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRange:
+class VersionRange(msgspec.Struct, frozen=True):
     """Bounds on a version: every pair of an operator and a version must hold."""
 
     text: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.config import Remote
 from registree.errors import NotFound
@@ -18,8 +19,7 @@ from registree.store.s3 import S3Options, credentials_source
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class HostAccess:
+class HostAccess(msgspec.Struct, frozen=True):
     """A host or a bucket, what is there (``git``, ``http``, ``s3``), and the source of its credentials, if any."""
 
     place: str

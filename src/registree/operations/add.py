@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.errors import InvalidInput, NotFound
 from registree.git.ignore import gitignore_edits
@@ -20,8 +22,7 @@ from registree.store.tree_writer import WrittenTree
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class AddedDataset:
+class AddedDataset(msgspec.Struct, frozen=True):
     """A dataset after `add`: its manifest, counts, the bytes that were new, and whether anything changed."""
 
     name: DatasetName
@@ -33,8 +34,7 @@ class AddedDataset:
     existed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AddResult:
+class AddResult(msgspec.Struct, frozen=True):
     """The datasets added, and the commit when one was made."""
 
     datasets: tuple[AddedDataset, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from registree.errors import FormatError, IntegrityError, InvalidInput, NotFound
 from registree.model.diff import Change, DiffSummary, diff_entries, differing_pages, find_renames, summarize
@@ -28,8 +29,7 @@ from registree.store.tree_reader import Leaf, verify_content
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class ListedDataset:
+class ListedDataset(msgspec.Struct, frozen=True):
     """One dataset of a registry: counts, its latest release, and what its owner says of it."""
 
     name: str
@@ -70,8 +70,7 @@ def _listed(name: str, file: Metafile, version: str) -> ListedDataset:
     return ListedDataset(name, "dataset", file.files, file.size, version, file.meta)
 
 
-@dataclass(frozen=True, slots=True)
-class ShownDataset:
+class ShownDataset(msgspec.Struct, frozen=True):
     """A dataset at a revision, with all its versions and labels (tag and commit)."""
 
     name: DatasetName
@@ -185,8 +184,7 @@ def _stream(content: Content, entry: Entry, extents: Extents) -> Iterator[bytes]
     yield from verified_pieces(reader, entry, extents)
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetDiff:
+class DatasetDiff(msgspec.Struct, frozen=True):
     """How one dataset differs between two revisions; None for a manifest that is not there."""
 
     name: str

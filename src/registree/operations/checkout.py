@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import Conflict, FormatError, NotFound, RegError
 from registree.git.fast_forward import fast_forward
@@ -115,8 +116,7 @@ def _checkout_one(
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class PullResult:
+class PullResult(msgspec.Struct, frozen=True):
     """What a pull changed: the commit it came to, tracked files, and datasets."""
 
     commit: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.config import REGISTRY_FILE
 from registree.errors import Conflict, StateError
@@ -13,8 +14,7 @@ from registree.model.paths import METAFILE_SUFFIX
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class CommitResult:
+class CommitResult(msgspec.Struct, frozen=True):
     """A commit (empty: it was only asked what would be in it) and the tracked files it changed."""
 
     commit: str

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.config import Remote, make_remote
 from registree.errors import IntegrityError, RegError
@@ -58,8 +60,7 @@ def resolve_target(source: RegistrySource, target: Target, selector: str) -> Res
         raise not_found("revision", selector or found.ref, source.url, names) from None
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(msgspec.Struct, frozen=True, dict=True):
     """What is to be placed: entries with their places.
 
     `dataset_manifest` is the manifest of the whole dataset; None for what Git itself holds.

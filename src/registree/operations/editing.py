@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.errors import Conflict, InvalidInput, NotFound, StateError
 from registree.git.ignore import regignore
@@ -25,8 +27,7 @@ from registree.workspace import Workspace
 Addition = tuple[Entry, tuple[Placed, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class EditResult:
+class EditResult(msgspec.Struct, frozen=True):
     """A dataset after an edit: what changed in it, its counts, and the commit when one was made."""
 
     name: DatasetName

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import NotFound
 from registree.model.paths import METAFILE_SUFFIX
@@ -20,8 +21,7 @@ COPIES = Placement((LinkKind.REFLINK, LinkKind.COPY), keep=False)
 """How files are placed that the user may edit: `get` and `checkout`."""
 
 
-@dataclass(frozen=True, slots=True)
-class GetResult:
+class GetResult(msgspec.Struct, frozen=True):
     """What `get` made: where, of which revision, and how much of it (bytes) came from a remote."""
 
     path: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.config import Remote
 from registree.errors import AlreadyExists, AuthError, InvalidInput, NotFound, StoreError
@@ -31,8 +33,7 @@ def _noted_store(workspace: Workspace, lock: Lock) -> Store:
     return workspace.machine.open_store(lock.remote, workspace.root, lock.remote_options)
 
 
-@dataclass(frozen=True, slots=True)
-class ImportResult:
+class ImportResult(msgspec.Struct, frozen=True):
     """An import as locked, and what was placed."""
 
     name: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+
+import msgspec
 
 from registree.config import (
     DEFAULT_REMOTE,
@@ -28,8 +29,7 @@ _MERGED = ".gitignore merge=union"
 """Two people who add datasets in one folder each add a line to its `.gitignore`: Git keeps both."""
 
 
-@dataclass(frozen=True, slots=True)
-class InitResult:
+class InitResult(msgspec.Struct, frozen=True):
     """The new registry: its root, its remote, and the commit that made it one."""
 
     root: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import IntegrityError, InvalidInput, ReadOnly
 from registree.model.ids import id_text
@@ -14,8 +15,7 @@ from registree.store.copying import CopyPlan, plan_copy
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class MirrorResult:
+class MirrorResult(msgspec.Struct, frozen=True):
     """What was copied: versions, packs and bytes; and the versions that the source itself does not have whole."""
 
     source: str

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.errors import AlreadyExists, Conflict, InvalidInput
 from registree.git.ignore import gitignore_edits
@@ -18,8 +20,7 @@ from registree.operations.status import status_of
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveResult:
+class RemoveResult(msgspec.Struct, frozen=True):
     """A dataset that is tracked no longer: whether its files were deleted, and the commit when one was made."""
 
     name: DatasetName
@@ -115,8 +116,7 @@ def _metafile(workspace: Workspace, name: str, *, committed: bool = True) -> Met
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class MoveResult:
+class MoveResult(msgspec.Struct, frozen=True):
     """A dataset under its new name, and the commit when one was made."""
 
     source: DatasetName

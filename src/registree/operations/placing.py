@@ -8,7 +8,8 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import AlreadyExists, Conflict, IntegrityError, translate_os_error
 from registree.model.manifest import Entry, Kind
@@ -26,8 +27,7 @@ from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """How content is placed.
 
     `links` are the ways allowed to get files from the cache; `keep` says whether what is brought is kept there.
@@ -37,8 +37,7 @@ class Placement:
     keep: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(msgspec.Struct, frozen=True):
     """What was done to a work tree: files written and deleted, bytes that came from a remote.
 
     `at` is when all was verified, before anything got its name (nanoseconds since the epoch): what changed later is

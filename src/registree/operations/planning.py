@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.model.checkout import Action, Step, decide
 from registree.model.manifest import Kind
 from registree.operations.observing import place_of
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """Which paths of a work tree are written and deleted, and which stand in the way."""
 
     write: tuple[Step, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import IntegrityError, ObjectMissing, ReadOnly
 from registree.git.upstream import push_branch
@@ -22,8 +23,7 @@ from registree.workspace import Workspace
 _TRUSTED = 4
 
 
-@dataclass(frozen=True, slots=True)
-class PushResult:
+class PushResult(msgspec.Struct, frozen=True):
     """What a push sent: datasets, packs and bytes of payload; and the Git refs that moved, if there is an upstream."""
 
     remote: str

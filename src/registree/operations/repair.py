@@ -6,8 +6,9 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+import msgspec
 
 from registree.errors import IntegrityError, RegError
 from registree.model.ids import ContentId
@@ -24,8 +25,7 @@ from registree.store.tree_reader import Tree, TreeReader
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class RepairResult:
+class RepairResult(msgspec.Struct, frozen=True):
     """What was sent again (packs, and bytes of them), and which versions nobody known here has whole any more."""
 
     remote: str
@@ -47,12 +47,11 @@ class _Piece(NamedTuple):
     blob: bytes | None
 
 
-@dataclass(slots=True)
-class _Lost:
+class _Lost(msgspec.Struct):
     """Packs that no store holds, and what is known of their bytes."""
 
-    rows: dict[bytes, PackRow] = field(default_factory=dict)
-    pieces: defaultdict[bytes, set[_Piece]] = field(default_factory=lambda: defaultdict(set))
+    rows: dict[bytes, PackRow] = msgspec.field(default_factory=dict)
+    pieces: defaultdict[bytes, set[_Piece]] = msgspec.field(default_factory=lambda: defaultdict(set))
 
     def note(self, extent: Extent, piece: _Piece) -> None:
         self.rows[extent.pack.id] = extent.pack

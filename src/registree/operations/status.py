@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.errors import FormatError, InvalidInput, ObjectMissing, RegError
 from registree.model.diff import Change, diff_entries, find_renames
@@ -20,8 +22,7 @@ from registree.store.state import Stat
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetStatus:
+class DatasetStatus(msgspec.Struct, frozen=True):
     """One dataset or import.
 
     `disk` is ``absent``, ``clean``, ``changed`` or ``unknown`` (its manifest is not here). `changes` lists what
@@ -44,8 +45,7 @@ class DatasetStatus:
         return self.disk in ("clean", "absent") and not (self.staged or self.unpushed or self.newer or self.problem)
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """A repository's status."""
 
     root: str

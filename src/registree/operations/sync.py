@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import Conflict, FormatError, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
 from registree.model.checkout import Step, join_three
@@ -20,8 +21,7 @@ from registree.store.state import Learning, Stat
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
+class Restored(msgspec.Struct, frozen=True):
     """One dataset or import after its files were restored.
 
     `state` is ``in sync``, ``synced``, ``differs`` (when it was only asked) or ``failed`` (then `error` says why).

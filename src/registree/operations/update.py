@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import (
     AuthError,
@@ -36,8 +37,7 @@ from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class UpdatedImport:
+class UpdatedImport(msgspec.Struct, frozen=True):
     """One import after `update`.
 
     `state` is ``current`` (nothing new), ``fixed`` (a fixed revision stays), ``updated``, ``would update`` or

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from blake3 import blake3
 
 from registree.errors import AuthError, ObjectMissing, RegError, StoreError
@@ -27,8 +27,7 @@ from registree.store.tree_reader import TreeReader
 from registree.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """Something that is missing or damaged, the dataset that needs it, and the branches and tags whose versions do."""
 
     dataset: str
@@ -36,8 +35,7 @@ class Problem:
     needed_by: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
+class VerifyResult(msgspec.Struct, frozen=True):
     """What was looked at, and what is wrong."""
 
     versions: int
@@ -119,8 +117,7 @@ def verify_remote(
     return VerifyResult(len(wanted), len(state.packs), state.files, state.size, tuple(problems))
 
 
-@dataclass(slots=True)
-class RemoteState:
+class RemoteState(msgspec.Struct):
     """What a remote holds of some manifests.
 
     `unreadable` says why manifests cannot be read, `bad_packs` what is wrong with packs; `users` are the manifests that

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
+
+import msgspec
 
 from registree.errors import (
     Conflict,
@@ -118,8 +119,7 @@ class OutboxWriter:
         outbox.abandon()
 
 
-@dataclass(slots=True)
-class _Base:
+class _Base(msgspec.Struct):
     """The version that the next one follows, and whether the outbox alone holds it."""
 
     tree: Tree

@@ -12,7 +12,8 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.errors import translate_os_error
 from registree.model.ids import hash_bytes
@@ -27,8 +28,7 @@ TAG = "CACHEDIR.TAG"
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of registree: safe to delete. https://bford.info/cachedir/\n"
 
 
-@dataclass(frozen=True, slots=True)
-class CacheUsage:
+class CacheUsage(msgspec.Struct, frozen=True):
     """Files and bytes of one part of the cache."""
 
     part: str

@@ -6,7 +6,9 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
 from registree.execute import Progress, run_all
@@ -20,8 +22,7 @@ from registree.store.outbox import Outbox
 from registree.store.tree_reader import Leaf, Tree, TreeReader
 
 
-@dataclass(frozen=True, slots=True)
-class CopyPlan:
+class CopyPlan(msgspec.Struct, frozen=True):
     """What one manifest still needs on a remote.
 
     `payload` and `pages` are packs that are to be sent, `lists` packs whose chunk lists may be, `missing` packs that

@@ -6,8 +6,9 @@ import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from typing import Any
+
+import msgspec
 
 from registree.errors import AuthError, InvalidInput, ObjectMissing, RegError, StoreError
 from registree.network import Network
@@ -43,8 +44,7 @@ _UNREACHABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class S3Options:
+class S3Options(msgspec.Struct, frozen=True):
     """What stands beside the URL of a bucket in `reg.yaml`; everything else is the SDK's own business.
 
     Attributes
@@ -73,11 +73,11 @@ class S3Options:
         InvalidInput
             For an option that there is not, or a value that it cannot have.
         """
-        known = {field.name: field.type for field in fields(cls)}
+        known = {field.name: field.type for field in msgspec.structs.fields(cls)}
         for name, value in options.items():
             if name not in known:
                 raise InvalidInput(f"{address} has no option {name!r}", hint=f"there are {', '.join(known)}")
-            is_flag = known[name] == "bool"
+            is_flag = known[name] is bool
             if not isinstance(value, bool if is_flag else str):
                 hint = "it is true or false" if is_flag else "it is a text"
                 raise InvalidInput(f"option {name} of {address} cannot be {value!r}", hint=hint)
@@ -96,8 +96,7 @@ class S3Options:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(msgspec.Struct, frozen=True):
     """What an error names: the store, and the profile whose credentials were used."""
 
     address: str

@@ -7,11 +7,11 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import obstore
 from obstore.exceptions import NotFoundError
 from obstore.store import S3Store
@@ -197,8 +197,7 @@ def _client_options(network: Network) -> ClientConfig:
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Credentials:
+class _Credentials(msgspec.Struct, frozen=True):
     """What gives credentials (None: obstore's own chain), and what the profile says beside them."""
 
     give: Callable[[], S3Credential] | None = None

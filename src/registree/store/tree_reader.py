@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from registree.errors import AuthError, FormatError, IntegrityError, ObjectMissing, RegError, StoreError
 from registree.model.ids import hash_bytes, id_text
@@ -38,8 +39,7 @@ class LeafContent(NamedTuple):
     extents: list[Extents]
 
 
-@dataclass(slots=True)
-class Tree:
+class Tree(msgspec.Struct):
     """A manifest whose upper pages were read: its leaves in order.
 
     `inner` says where pages of pages lie, for writing the next version; `fresh` that no cached map was used.

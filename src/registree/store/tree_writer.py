@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from registree.model.ids import ContentId
 from registree.model.manifest import InnerPage, LeafPage, PageRef, Totals, cut_inner
@@ -20,8 +21,7 @@ from registree.store.layout import compress
 from registree.store.open_pack import OpenPack, Placed, settle
 
 
-@dataclass(frozen=True, slots=True)
-class WrittenTree:
+class WrittenTree(msgspec.Struct, frozen=True):
     """A manifest as written: its id, its topmost page and map (not compressed), and the packs with the others."""
 
     manifest: ContentId
@@ -31,8 +31,7 @@ class WrittenTree:
     packs: list[OpenPack]
 
 
-@dataclass(slots=True)
-class _Row:
+class _Row(msgspec.Struct):
     """A child page: kept from an older version, or new and waiting for the packs its map names."""
 
     ref: PageRef
