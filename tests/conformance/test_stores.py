@@ -179,6 +179,18 @@ def test_range_is_copied_into_a_file(store: Store, fill: Fill, tmp_path: Path) -
     assert path.read_bytes()[50:] == content[1000:201_000]
 
 
+def test_range_fills_memory_or_nothing_counts(store: Store, fill: Fill) -> None:
+    content = os.urandom(300_000)
+    fill(KEY, content)
+    memory = bytearray(200_000)
+    store.fill(KEY, 1000, memoryview(memory))
+    assert memory == content[1000:201_000]
+    with pytest.raises(ObjectMissing) as caught:
+        store.fill(KEY, 200_000, memoryview(memory))
+    assert KEY in caught.value.message
+    assert store.address in caught.value.message
+
+
 def test_object_is_replaced_whole(store: Store, kind: str) -> None:
     if kind in READ_ONLY:
         pytest.skip("it can only be read")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -24,6 +25,7 @@ from registree.model.manifest import (
     LeafCutter,
     PageRef,
     boundary_level,
+    check_entries,
     cut_inner,
     cut_leaves,
     decode_page,
@@ -43,7 +45,7 @@ from registree.model.places import (
     merge_extents,
 )
 from registree.model.ranges import GAP, RANGE_LIMIT, plan_ranges
-from tests.property.strategies import entries_of, entry, files
+from tests.property.strategies import entries_of, entry, files, short_path
 
 ID = bytes(range(32))
 
@@ -131,6 +133,21 @@ def test_page_with_a_path_below_a_file_a_link_or_an_empty_folder_is_refused(kind
     first = Entry("a", kind, 1 if content else 0, content)
     rest = [Entry(path, 0, 1, ID) for path in (*between[:1], *between[2:], "a/b")]
     _refused(encode_leaf([first, *rest]))
+
+
+def _may_follow(paths: list[str]) -> bool:
+    """Tell by the definition whether paths are sorted and none lies below another."""
+    return all(a < b for a, b in pairwise(paths)) and not any(b.startswith(f"{a}/") for a in paths for b in paths)
+
+
+@given(st.lists(short_path, min_size=1, max_size=8), st.booleans())
+def test_order_of_a_page_is_what_the_format_says(paths: list[str], in_order: bool) -> None:
+    entries = [Entry(path, Kind.FILE, 1, b"c" * 32) for path in (sorted(paths) if in_order else paths)]
+    if _may_follow([entry.path for entry in entries]):
+        check_entries(entries)
+    else:
+        with pytest.raises(FormatError):
+            check_entries(entries)
 
 
 @pytest.mark.parametrize("lone", [Entry("", 2, 1, b"b"), Entry("", 3, 0, b"")])

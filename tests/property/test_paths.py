@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from registree import Registry
 from registree.errors import FormatError, InvalidInput, RegError
 from registree.model.manifest import link_stays_inside
-from registree.model.paths import check_entry_path, parse_dataset_name, printable
+from registree.model.paths import check_entry_path, check_entry_paths, parse_dataset_name, printable
 from registree.registry import get
 from tests.conftest import tree
 from tests.property.strategies import any_path, any_text, good_path, is_accepted, short_path, without_clashes
@@ -39,6 +39,24 @@ def test_path_is_taken_as_it_is_or_refused_as_format_error(path: str) -> None:
     assert not any(part.lower() in (b".git", b".reg") for part in parts)
     assert b"\0" not in path.encode()
     assert len(path.encode()) <= 4096
+
+
+@given(st.lists(st.one_of(good_path, good_path, any_path), min_size=1, max_size=6))
+@example(["a", ""])
+@example(["a", "b\0c"])
+@example(["a/", "b"])
+@example(["a", "/b"])
+@example(["Git~1", "b"])
+@example(["a/\u200c.git"])
+@example(["\u0130" * 60])
+@example(["a" * 63, "b" * 256])
+def test_many_paths_at_once_are_taken_when_each_of_them_is(paths: list[str]) -> None:
+    try:
+        check_entry_paths(paths)
+    except FormatError:
+        assert not all(is_accepted(path) for path in paths)
+    else:
+        assert all(is_accepted(path) for path in paths)
 
 
 @pytest.mark.parametrize(

@@ -309,6 +309,13 @@ def test_range_is_copied_in_spite_of_failures(failing: Callable[..., Failing], t
     assert (tmp_path / "target").read_bytes() == b"\x0023456"
 
 
+def test_memory_is_filled_in_spite_of_failures(failing: Callable[..., Failing]) -> None:
+    meter, memory = Meter(), bytearray(5)
+    tried_again(failing(2), meter, 6).fill(KEY, 2, memoryview(memory))
+    assert memory == b"23456"
+    assert replace(meter.so_far, seconds=0.0) == Transferred(requests=3, retries=2, sent=0, received=5)
+
+
 def test_marker_is_made_in_spite_of_failures(failing: Callable[..., Failing]) -> None:
     inner = failing(2)
     store = tried_again(inner, Meter(), 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"reg {__version__}")
         return
+    gc.set_threshold(100_000, 20, 100)  # the usual 700 takes a tenth of a large command, and finds next to nothing
     from registree.cli.app import INTERRUPTED, interrupted, run  # noqa: PLC0415 -- the version is answered without importing the rest
 
     signal.signal(signal.SIGINT, interrupted)

@@ -58,37 +58,40 @@ def gitignore_edits(path: str, *, ignored: bool) -> dict[str, Edit]:
     return {join(folder, ".gitignore"): with_line(line) if ignored else without_line(line)}
 
 
-def regignore(root: str, top: str | None = None) -> Callable[[str, bool], bool] | None:
-    """Return what leaves out the files that `.regignore` files name; None when `root` is no folder.
+class RegIgnore:
+    """Tells what the `.regignore` files of a dataset leave out.
 
     A `.regignore` file counts for its folder and those below, as with `.gitignore`; those in the folders from `top`
-    (the repository's root) down to the dataset count too.
+    (the repository's root) down to the dataset count too. Paths are relative to `root`, the dataset's folder.
     """
-    if not os.path.isdir(root):
-        return None
-    prefix = os.path.relpath(root, top) if top is not None and top != root else ""
-    base = top if top is not None else root
-    rules: dict[str, list[tuple[int, IgnoreFilter]]] = {}
 
-    def load(folder: str) -> list[tuple[int, IgnoreFilter]]:
-        """Return the filters of a folder and of those above it, the nearest first, with the length of their paths."""
-        above = load(folder.rpartition("/")[0]) if folder else []
-        try:
-            with open(os.path.join(base, folder, REGIGNORE), "rb") as file:
-                own = [(len(folder) + 1 if folder else 0, IgnoreFilter(read_ignore_patterns(file)))]
-        except (FileNotFoundError, NotADirectoryError):
-            own = []
-        rules[folder] = own + above
-        return rules[folder]
+    def __init__(self, root: str, top: str | None = None) -> None:
+        self._prefix = os.path.relpath(root, top) if top is not None and top != root else ""
+        self._base = top if top is not None else root
+        self._rules: dict[str, list[tuple[int, IgnoreFilter]]] = {}
 
-    def ignored(path: str, is_dir: bool) -> bool:
-        place = join(prefix, path)
-        folder = place.rpartition("/")[0]
-        found = rules.get(folder)
-        for length, filter_ in load(folder) if found is None else found:
+    def __call__(self, path: str, is_dir: bool) -> bool:
+        """Tell whether a path is left out."""
+        place = join(self._prefix, path)
+        for length, filter_ in self._of(place.rpartition("/")[0]):
             verdict = filter_.is_ignored(place[length:] + ("/" if is_dir else ""))
             if verdict is not None:
                 return verdict
         return False
 
-    return ignored
+    def has_rules(self, folder: str) -> bool:
+        """Tell whether anything in a folder may be left out."""
+        return bool(self._of(join(self._prefix, folder) if folder else self._prefix))
+
+    def _of(self, folder: str) -> list[tuple[int, IgnoreFilter]]:
+        """Return the filters of a folder and of those above it, the nearest first, with the length of their paths."""
+        found = self._rules.get(folder)
+        if found is None:
+            above = self._of(folder.rpartition("/")[0]) if folder else []
+            try:
+                with open(os.path.join(self._base, folder, REGIGNORE), "rb") as file:
+                    own = [(len(folder) + 1 if folder else 0, IgnoreFilter(read_ignore_patterns(file)))]
+            except (FileNotFoundError, NotADirectoryError):
+                own = []
+            found = self._rules[folder] = own + above
+        return found

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from registree.errors import Conflict, InvalidInput, NotFound, StateError
-from registree.git.ignore import regignore
+from registree.git.ignore import RegIgnore
 from registree.git.repository import Edit
 from registree.model.contents import adjust
 from registree.model.diff import Change, DiffSummary, find_renames, summarize
@@ -100,7 +100,7 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
     additions: dict[str, Addition] = {}
     for source in sources:
         top = join(folder, os.path.basename(os.path.normpath(source)))
-        for found in scan(source, regignore(source)):
+        for found in scan(source, RegIgnore(source)):
             path = join(top, found.path) if found.path else top
             if path.endswith(METAFILE_SUFFIX):
                 raise InvalidInput(f"{source} holds the metafile {path}, and metafiles are never data")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from registree.git.ignore import regignore
+from registree.git.ignore import RegIgnore
 from registree.model.ids import EMPTY
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
@@ -46,7 +46,7 @@ def observe_tree(workspace: Workspace, name: str, now: int, *, lenient: bool = F
     root = os.path.join(workspace.root, name)
     known = workspace.state.stats(name)
     row = next(known, None)
-    for found in scan(root, regignore(root, workspace.root), lenient=lenient):
+    for found in scan(root, RegIgnore(root, workspace.root), lenient=lenient):
         while row is not None and row[0] < found.path:
             row = next(known, None)
         cached = row[1] if row is not None and row[0] == found.path else None
@@ -81,9 +81,7 @@ def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observe
 
 def left_out(root: str, top: str) -> list[str]:
     """Return the files below a folder that `.regignore` files leave out, so that no store holds them."""
-    ignored = regignore(root, top)
-    if ignored is None:
-        return []
+    ignored = RegIgnore(root, top)
     found = []
     hidden: set[str] = set()
     for folder, folders, names in os.walk(root):

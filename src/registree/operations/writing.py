@@ -18,7 +18,7 @@ from registree.errors import (
     StoreError,
     translate_os_error,
 )
-from registree.git.ignore import regignore
+from registree.git.ignore import RegIgnore
 from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
@@ -221,7 +221,7 @@ class DatasetWriter:
         known = workspace.state.stats(self.name)
         base_row = next(base, None)
         stat_found = next(known, None)
-        for found in scan(self._root, regignore(self._root, workspace.root), workspace.machine.warn):
+        for found in scan(self._root, RegIgnore(self._root, workspace.root), workspace.machine.warn):
             path = found.path
             if path.endswith(METAFILE_SUFFIX):
                 inner = join(self.name, path.removesuffix(METAFILE_SUFFIX))

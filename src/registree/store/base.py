@@ -88,6 +88,10 @@ class Store(ABC):
             write_at(descriptor, piece, position + done)
             done += len(piece)
 
+    def fill(self, key: str, offset: int, memory: memoryview) -> None:
+        """Fill memory with bytes of an object."""
+        memory[:] = self.read(key, offset, len(memory))
+
     def ensure_marker(self) -> None:
         """Make it a store if it is none yet; refuse one of a newer format."""
         if self.size(MARKER) is None:

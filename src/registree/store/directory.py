@@ -52,6 +52,15 @@ class DirectoryStore(Store):
             finally:
                 os.close(descriptor)
 
+    def fill(self, key: str, offset: int, memory: memoryview) -> None:
+        """See `Store.fill`."""
+        with self._translated(key), open(self.path(key), "rb", buffering=0) as file:
+            while memory:
+                count = os.preadv(file.fileno(), [memory], offset)
+                if not count:
+                    raise ObjectMissing(key, self.address, shorter=True)
+                memory, offset = memory[count:], offset + count
+
     def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
         """See `Store.copy_range`; the kernel copies, and shares blocks on disks that can."""
         with self._translated(key):

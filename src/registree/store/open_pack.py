@@ -56,7 +56,9 @@ class OpenPack:
         self._threads = threads
         self._hasher: blake3 | None = blake3()
         self._descriptor = -1 if in_place else os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._buffer = bytearray()
+        self._buffer = bytearray(_BUFFER)
+        self._filled = 0
+        self._spare: list[bytearray] = []
         self._unflushed = 0
         self._writing: deque[Future[None]] = deque()
         self._flushing: deque[Future[None]] = deque()
@@ -77,12 +79,13 @@ class OpenPack:
     def append(self, chunk: bytes, content: bytes | memoryview, source: tuple[str, int]) -> Pending:
         """Add one chunk; `source` is the file and offset its bytes came from."""
         start, length = self.size, len(content)
-        self.size += length
         if self.sources is not None:
             self._describe(source, length)
-        self._buffer += content
-        if len(self._buffer) >= _BUFFER:
+        if self._filled + length > _BUFFER:
             self._pass_on()
+        self._buffer[self._filled : self._filled + length] = content  # it grows for a page that is longer
+        self._filled += length
+        self.size += length
         self.note_chunk(chunk, length)
         return Pending(self, start, length)
 
@@ -105,23 +108,27 @@ class OpenPack:
 
     def _pass_on(self) -> None:
         """Have what is buffered hashed and written."""
-        buffer, self._buffer = self._buffer, bytearray()
-        if not buffer:
+        if not self._filled:
             return
+        buffer, filled, start = self._buffer, self._filled, self.size - self._filled
+        self._filled = 0
         if self._threads is None:
-            self._hash_and_write(buffer, self.size - len(buffer))
-            return
-        self._writing.append(self._threads.writing.submit(self._hash_and_write, buffer, self.size - len(buffer)))
-        while len(self._writing) > _WAITING:
-            self._writing.popleft().result()
+            self._hash_and_write(buffer, filled, start)
+        else:
+            self._writing.append(self._threads.writing.submit(self._hash_and_write, buffer, filled, start))
+            while len(self._writing) > _WAITING:
+                self._writing.popleft().result()
+        self._buffer = self._spare.pop() if self._spare else bytearray(_BUFFER)
 
-    def _hash_and_write(self, buffer: bytearray, start: int) -> None:
-        if self._hasher is not None:
-            self._hasher.update(buffer)
-        if self.sources is None:
-            self._write(buffer, start)
+    def _hash_and_write(self, buffer: bytearray, filled: int, start: int) -> None:
+        with memoryview(buffer)[:filled] as content:
+            if self._hasher is not None:
+                self._hasher.update(content)
+            if self.sources is None:
+                self._write(content, start)
+        self._spare.append(buffer)
 
-    def _write(self, content: bytes | bytearray, start: int) -> None:
+    def _write(self, content: bytes | memoryview, start: int) -> None:
         write_at(self._descriptor, content, start)
         self._unflushed += len(content)
         if self._threads is not None and self._unflushed >= _FLUSHED_AT_ONCE:

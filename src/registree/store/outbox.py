@@ -69,6 +69,13 @@ class Outbox(DirectoryStore):
         else:
             super().copy_range(key, offset, length, descriptor, position)
 
+    def fill(self, key: str, offset: int, memory: memoryview) -> None:
+        """See `Store.fill`."""
+        if super().size(key) is None and self.sources(key) is not None:
+            Store.fill(self, key, offset, memory)
+        else:
+            super().fill(key, offset, memory)
+
     def size(self, key: str) -> int | None:
         """See `Store.size`."""
         found = super().size(key)

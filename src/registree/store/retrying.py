@@ -63,6 +63,11 @@ class RetryingStore(Store):
         self._tried(lambda: self._store.copy_range(key, offset, length, descriptor, position))
         self._meter.count(received=length)
 
+    def fill(self, key: str, offset: int, memory: memoryview) -> None:
+        """See `Store.fill`."""
+        self._tried(lambda: self._store.fill(key, offset, memory))
+        self._meter.count(received=len(memory))
+
     def size(self, key: str) -> int | None:
         """See `Store.size`."""
         return self._tried(lambda: self._store.size(key))

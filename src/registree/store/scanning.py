@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from registree.errors import FormatError, InvalidInput, NotFound
 from registree.model.manifest import Kind, link_stays_inside
 from registree.model.paths import check_entry_path, join, portability_problems
 
-Ignored = Callable[[str, bool], bool]
-"""Tells whether a path (relative, is it a directory?) is left out."""
+
+class Ignored(Protocol):
+    """Tells what is left out."""
+
+    def __call__(self, path: str, is_dir: bool, /) -> bool:
+        """Tell whether a path, relative to the folder that is walked, is left out."""
+
+    def has_rules(self, folder: str) -> bool:
+        """Tell whether anything in a folder may be."""
 
 
 class Found(NamedTuple):
@@ -77,7 +84,7 @@ class _Scan(NamedTuple):
         with os.scandir(f"{self.root}/{folder}" if folder else self.root) as listing:
             entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in listing]
         ignored = self.ignored
-        if ignored is not None:
+        if ignored is not None and ignored.has_rules(folder):
             entries = [(k, e) for k, e in entries if not ignored(join(folder, e.name), k.endswith("/"))]
         if not entries:
             if folder:

@@ -88,7 +88,7 @@ class SmallFiles:
 
     def _bring(self, planned: Range[int], start: int, files: list[Wanted], rows: list[NewFile]) -> list[_Batch]:
         """Read a range and hand it to the workers (in a thread of the executor)."""
-        self._reader.copy_pack(planned.pack, planned.offset, planned.length, self._memory.descriptor, start)
+        self._reader.fill_from_pack(planned.pack, planned.offset, self._memory.piece(start)[: planned.length])
         return [
             _Batch(files[at : at + ROWS], self._workers.submit(write_files, start, rows[at : at + ROWS]))
             for at in range(0, len(rows), ROWS)

@@ -46,7 +46,7 @@ class Stat(NamedTuple):
 
     def is_older(self, moment: int) -> bool:
         """Tell whether a change after a moment (nanoseconds since the epoch) would show in its times."""
-        return max(self.mtime, self.ctime) <= moment - CLOCK_STEP
+        return self.mtime <= moment - CLOCK_STEP >= self.ctime
 
 
 def stat_row(found: os.stat_result, content: bytes, read_at: int) -> Stat | None:

@@ -177,6 +177,10 @@ class TreeReader:
         """Read bytes of a pack from the first store that has it and can be read."""
         return self._from_any(pack, lambda store: store.read(key(PACKS, pack.id), offset, length))
 
+    def fill_from_pack(self, pack: PackRow, offset: int, memory: memoryview) -> None:
+        """Fill memory with bytes of a pack, from the first store that has it and can be read."""
+        self._from_any(pack, lambda store: store.fill(key(PACKS, pack.id), offset, memory))
+
     def copy_pack(self, pack: PackRow, offset: int, length: int, descriptor: int, position: int) -> None:
         """Copy bytes of a pack into an open file, from the first store that has it and can be read."""
         self._from_any(pack, lambda store: store.copy_range(key(PACKS, pack.id), offset, length, descriptor, position))
