@@ -80,17 +80,26 @@ class Store(ABC):
     def keys(self, folder: str) -> Iterator[tuple[str, int]]:
         """List the objects under a folder with their sizes in bytes."""
 
-    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
-        """Copy bytes of an object into an open file at a position (bytes), in bounded memory."""
-        done = 0
-        while done < length:
-            piece = self.read(key, offset + done, min(PIECE, length - done))
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> memoryview | None:
+        """Copy bytes of an object into an open file at a position (bytes), in bounded memory.
+
+        Returns
+        -------
+        The bytes, when they came through this process in one piece: then they need not be read again to be hashed.
+        """
+        piece = memoryview(b"")
+        for done in range(0, length, PIECE):
+            piece = self._piece(key, offset + done, min(PIECE, length - done))
             write_at(descriptor, piece, position + done)
-            done += len(piece)
+        return piece if len(piece) == length else None
+
+    def _piece(self, key: str, offset: int, length: int) -> memoryview:
+        """Return bytes of an object, by the way with the fewest copies."""
+        return memoryview(self.read(key, offset, length))
 
     def fill(self, key: str, offset: int, memory: memoryview) -> None:
         """Fill memory with bytes of an object."""
-        memory[:] = self.read(key, offset, len(memory))
+        memory[:] = self._piece(key, offset, len(memory))
 
     def ensure_marker(self) -> None:
         """Make it a store if it is none yet; refuse one of a newer format."""

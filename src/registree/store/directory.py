@@ -61,7 +61,7 @@ class DirectoryStore(Store):
                     raise ObjectMissing(key, self.address, shorter=True)
                 memory, offset = memory[count:], offset + count
 
-    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> memoryview | None:
         """See `Store.copy_range`; the kernel copies, and shares blocks on disks that can."""
         with self._translated(key):
             source = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
@@ -73,11 +73,12 @@ class DirectoryStore(Store):
                     except OSError as error:
                         if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
                             raise
-                        super().copy_range(key, offset + done, length - done, descriptor, position + done)
-                        return
+                        rest = super().copy_range(key, offset + done, length - done, descriptor, position + done)
+                        return rest if not done else None
                     if not copied:
                         raise ObjectMissing(key, self.address)
                     done += copied
+                return None
             finally:
                 os.close(source)
 

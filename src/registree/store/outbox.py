@@ -62,12 +62,11 @@ class Outbox(DirectoryStore):
                 ) from None
             return content
 
-    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> memoryview | None:
         """See `Store.copy_range`."""
         if super().size(key) is None and self.sources(key) is not None:
-            Store.copy_range(self, key, offset, length, descriptor, position)
-        else:
-            super().copy_range(key, offset, length, descriptor, position)
+            return Store.copy_range(self, key, offset, length, descriptor, position)
+        return super().copy_range(key, offset, length, descriptor, position)
 
     def fill(self, key: str, offset: int, memory: memoryview) -> None:
         """See `Store.fill`."""

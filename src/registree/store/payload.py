@@ -74,7 +74,7 @@ def write_large(
             os.ftruncate(descriptor, wanted.entry.size)
         with open(note, "a", encoding="ascii") as log:
             hasher = blake3()
-            waiting: deque[tuple[_Piece, Future[int] | None]] = deque()
+            waiting: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
             for piece in pieces:
                 if len(waiting) >= 2 * _AHEAD:
                     fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched)
@@ -126,22 +126,30 @@ class _Piece(NamedTuple):
     local: tuple[str, int] | None
 
 
+class _Copied(NamedTuple):
+    """A piece that was copied: how many of its bytes came from a pack, and all of them when they are at hand."""
+
+    fetched: int
+    content: memoryview | bytes | None
+
+
 def _finish(
-    piece: _Piece, future: Future[int] | None, log: IO[str], descriptor: int, hasher: blake3, progress: Progress
+    piece: _Piece, future: Future[_Copied] | None, log: IO[str], descriptor: int, hasher: blake3, progress: Progress
 ) -> int:
-    """Wait for a piece, note it, and hash what the file holds of it now, while the next ones come."""
-    fetched = 0
+    """Wait for a piece, note it, and hash it, while the next ones come."""
+    copied = _Copied(0, None)
     if future is not None:
-        fetched = future.result()
+        copied = future.result()
         log.write(f"{piece.position} {piece.length}\n")
         log.flush()
-    hasher.update(os.pread(descriptor, piece.length, piece.position))
+    content = copied.content
+    hasher.update(content if content is not None else os.pread(descriptor, piece.length, piece.position))
     progress.advance(0, piece.length)
-    return fetched
+    return copied.fetched
 
 
-def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> int:
-    """Bring one piece and return how many of its bytes came from a pack."""
+def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> _Copied:
+    """Bring one piece."""
     if piece.local is not None:
         path, offset = piece.local
         with suppress(OSError):
@@ -152,10 +160,8 @@ def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> int:
                 os.close(source)
             if len(content) == piece.length:
                 write_at(descriptor, content, piece.position)
-                return 0
-    pack, offset, length = piece.extent
-    reader.copy_pack(pack, offset, length, descriptor, piece.position)
-    return length
+                return _Copied(0, content)
+    return _Copied(piece.length, reader.copy_pack(piece.extent, descriptor, piece.position))
 
 
 def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> list[_Piece]:

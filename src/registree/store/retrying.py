@@ -58,10 +58,11 @@ class RetryingStore(Store):
         self._meter.count(received=len(content))
         return content
 
-    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
+    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> memoryview | None:
         """See `Store.copy_range`."""
-        self._tried(lambda: self._store.copy_range(key, offset, length, descriptor, position))
+        copied = self._tried(lambda: self._store.copy_range(key, offset, length, descriptor, position))
         self._meter.count(received=length)
+        return copied
 
     def fill(self, key: str, offset: int, memory: memoryview) -> None:
         """See `Store.fill`."""

@@ -18,7 +18,7 @@ from obstore.store import S3Store
 
 from registree.errors import ObjectMissing, RegError
 from registree.network import Network
-from registree.store.base import PIECE, Sent, Store, check_whole, nobody, write_at
+from registree.store.base import Sent, Store, check_whole, nobody
 from registree.store.layout import redact
 from registree.store.s3 import (
     SINGLE_UP_TO,
@@ -74,28 +74,14 @@ class ObstoreS3(Store):
                 size = obstore.head(self._store, self._path(key))["size"]
                 check_whole(size - offset, key, self.address)
                 length = size - offset
-            content = bytes(obstore.get_range(self._store, self._path(key), start=offset, length=length))
-        if len(content) < length:
-            raise ObjectMissing(key, self.address, shorter=True)
-        return content
+        return bytes(self._piece(key, offset, length))
 
-    def copy_range(self, key: str, offset: int, length: int, descriptor: int, position: int) -> None:
-        """See `Store.copy_range`; what comes is written without another copy of it."""
-        for done in range(0, length, PIECE):
-            wanted = min(PIECE, length - done)
-            with self._translated(key):
-                found = memoryview(obstore.get_range(self._store, self._path(key), start=offset + done, length=wanted))
-            if len(found) < wanted:
-                raise ObjectMissing(key, self.address, shorter=True)
-            write_at(descriptor, found, position + done)
-
-    def fill(self, key: str, offset: int, memory: memoryview) -> None:
-        """See `Store.fill`; what comes is copied once."""
+    def _piece(self, key: str, offset: int, length: int) -> memoryview:
         with self._translated(key):
-            found = memoryview(obstore.get_range(self._store, self._path(key), start=offset, length=len(memory)))
-        if len(found) < len(memory):
+            found = memoryview(obstore.get_range(self._store, self._path(key), start=offset, length=length))
+        if len(found) < length:
             raise ObjectMissing(key, self.address, shorter=True)
-        memory[:] = found
+        return found
 
     def size(self, key: str) -> int | None:
         """See `Store.size`."""

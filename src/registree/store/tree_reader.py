@@ -181,9 +181,17 @@ class TreeReader:
         """Fill memory with bytes of a pack, from the first store that has it and can be read."""
         self._from_any(pack, lambda store: store.fill(key(PACKS, pack.id), offset, memory))
 
-    def copy_pack(self, pack: PackRow, offset: int, length: int, descriptor: int, position: int) -> None:
-        """Copy bytes of a pack into an open file, from the first store that has it and can be read."""
-        self._from_any(pack, lambda store: store.copy_range(key(PACKS, pack.id), offset, length, descriptor, position))
+    def copy_pack(self, extent: Extent, descriptor: int, position: int) -> memoryview | None:
+        """Copy bytes of a pack into an open file, from the first store that has it and can be read.
+
+        Returns
+        -------
+        What `Store.copy_range` does.
+        """
+        where = key(PACKS, extent.pack.id)
+        return self._from_any(
+            extent.pack, lambda store: store.copy_range(where, extent.offset, extent.length, descriptor, position)
+        )
 
     def _from_any(self, pack: PackRow, read: Callable[[Store], _Result]) -> _Result:
         first = self.pack_store(pack)
