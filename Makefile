@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-servers test-slow lint format clean
+.PHONY: demo test test-servers test-slow bench lint format clean
 
 demo: $(VENV)/.demo
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py $(DEMO)
@@ -17,6 +17,10 @@ test-servers: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/pytest -m slow tests
+
+# QUICK=1: a tenth of the data, once, in three minutes; the page is printed, not kept.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
 
 lint: $(STAMP)
 	$(BIN)/ruff check src tests examples benchmarks

@@ -1,0 +1,77 @@
+"""The data that all tools get: the same bytes each time."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+PER_FOLDER = 200
+SMALL = 10_240
+GIB = 1 << 30
+
+
+def write_files(root: Path, numbers: range, size: int, seed: int = 0) -> None:
+    """Write files of noise, 200 a folder."""
+    for number in numbers:
+        folder = root / f"c{number // PER_FOLDER:04d}"
+        if number == numbers.start or number % PER_FOLDER == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number:07d}.bin").write_bytes(random.Random(seed + number).randbytes(size))
+
+
+def write_large(path: Path, size: int, seed: int = 0) -> None:
+    """Write one file of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = random.Random(seed)
+    with path.open("wb") as file:
+        for _ in range(size // (1 << 22)):
+            file.write(noise.randbytes(1 << 22))
+
+
+def change(root: Path, share: float, seed: int = 1) -> None:
+    """Give a share of the files below a folder other bytes: each a new file, as editors and tools write them."""
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    noise = random.Random(seed)
+    for path in noise.sample(files, max(1, int(len(files) * share))):
+        size = path.stat().st_size
+        path.unlink()
+        path.write_bytes(noise.randbytes(size))
+
+
+def append(path: Path, size: int, seed: int = 1) -> None:
+    """Append noise to a file, which is written anew when tools have made it read-only or a link."""
+    content = path.read_bytes() if path.is_symlink() or not path.stat().st_mode & 0o200 else None
+    if content is not None:
+        path.unlink()
+        path.write_bytes(content)
+    with path.open("ab") as file:
+        file.write(random.Random(seed).randbytes(size))
+
+
+def grow_csv(path: Path, size: int, seed: int) -> None:
+    """Append lines to a table until it has grown by some bytes."""
+    numbers = random.Random(seed)
+    with path.open("a", encoding="ascii") as file:
+        end = (path.stat().st_size if path.exists() else 0) + size
+        while file.tell() < end:
+            file.writelines(
+                f"{numbers.getrandbits(40)},{numbers.random():.6f},{numbers.choice(('cat', 'dog', 'bird'))},"
+                f"2026-{numbers.randrange(1, 13):02d}-{numbers.randrange(1, 29):02d}\n"
+                for _ in range(2000)
+            )
+
+
+def write_parquet(table: Path, path: Path) -> None:
+    """Write a table of `grow_csv` as Parquet, row groups of 100,000 rows, as pandas and others do; needs pyarrow."""
+    from pyarrow import csv, parquet  # noqa: PLC0415 -- only this benchmark needs it
+
+    names = csv.ReadOptions(column_names=["id", "score", "label", "day"])
+    parquet.write_table(csv.read_csv(table, read_options=names), path, row_group_size=100_000, compression="snappy")
+
+
+def write_catalog(registry: Path, metafile: str, datasets: int) -> None:
+    """Write the metafiles of many datasets, all with the payload of one."""
+    for number in range(datasets):
+        folder = registry / f"area{number // 50:03d}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"set{number:05d}.reg.yaml").write_text(metafile.replace("path: data", f"path: set{number:05d}"))
