@@ -372,8 +372,8 @@ def main() -> None:
                     },
                 }  # fmt: skip
                 if not given.quick:
-                    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
-    page = write_page({name: results[name] for name in PARTS if name in results})
+                    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    page = write_page(results)
     if given.quick:
         print(page)
     else:

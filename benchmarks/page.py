@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.jobs import LIMIT, REG
 
+_ORDER = ("small", "s3", "large", "medium", "million", "growing", "catalog", "starting")
 _HEAD = """# Benchmarks
 
 Written by `make bench` (`python -m benchmarks.bench --only small` measures one part anew); what each tool runs is in
@@ -24,7 +25,7 @@ bytes for `add`, `cp -r` for the others, importing the library that reads the co
 def write_page(results: Mapping[str, Any]) -> str:
     """Return the page."""
     lines = [_HEAD]
-    for part in results.values():
+    for part in (results[name] for name in _ORDER if name in results):
         for title, jobs in part["costs"].items():
             runs = max(len(costs) for by_tool in jobs.values() for costs in by_tool.values())
             said = ", ".join(text for text in part["versions"].values() if text)
