@@ -135,6 +135,7 @@ class Bench:
         self.costs.setdefault(title, {}).setdefault(job, {}).setdefault(tool, []).append(cost)
 
     def _cost(self, command: str, place: Path, patience: float, bucket: str) -> Cost:
+        os.sync()  # nobody pays for what another left to be written
         before, moment = self._asked(), time.time_ns()
         cost = run(command, place, self.environment(place), patience)
         after = self._asked()

@@ -251,3 +251,12 @@ def test_what_asks_no_bucket_needs_neither_its_package_nor_its_profile(hub: Path
     ran = subprocess.run([sys.executable, "-c", code, *arguments], cwd=hub, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "nobody" not in ran.stderr
+
+
+def test_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"rmdir {gone}; {sys.executable} -m registree status"
+    done = subprocess.run(["sh", "-c", script], cwd=gone, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert done.stderr == ("reg: No such file or directory\nhint: is the folder still there that reg was started in?\n")

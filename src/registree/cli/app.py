@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from registree import __version__
 from registree.cli.output import report_error
-from registree.errors import RegError
+from registree.errors import RegError, StoreError, translate_os_error
 
 INTERRUPTED = 130
 _GO_ON = "\nreg: interrupted; run the same command again to go on\n"
@@ -113,12 +113,21 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a disk may fail anywhere
+        return report_error(_said(error), json=json)
     except Exception as error:
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
+
+
+def _said(error: OSError) -> RegError:
+    if error.filename is None:
+        return StoreError(error.strerror or str(error), hint="is the folder still there that reg was started in?")
+    place, name = os.path.split(str(error.filename))
+    return translate_os_error(error, name, place or ".")
 
 
 def interrupted(signum: int, frame: object) -> None:
