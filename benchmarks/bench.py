@@ -111,7 +111,7 @@ class Bench:
     def _run_script(
         self, title: str, tool: str, place: Path, data: Path, steps: Sequence[Job], patience: float
     ) -> None:
-        values = {**self.commands, "data": data, "place": place, "run": 0}
+        values = {**self.commands, "data": data, "place": place}
         values["data_s5"] = f"{data}/" if data.is_dir() else str(data)
         if self.server is not None:
             values |= {"bucket": self.server.make_bucket(), "endpoint": self.server.url}

@@ -30,7 +30,6 @@ class Job:
 
 
 _READ = "find {data} -type f -exec cat {{}} + >/dev/null"
-_COPY = "cp -r {data} copied{run}"
 _COMMIT = "git add -A && git commit -qm"
 _DVC_ADD = "cd registry && {dvc} add -q data && " + _COMMIT
 _GIT_ADD = "cd registry && " + _COMMIT

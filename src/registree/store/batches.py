@@ -20,8 +20,6 @@ the second name it gets ("" for none)."""
 Made: TypeAlias = tuple[int, int, int, bool] | None
 """A file made: its inode, its times of modification and of change (nanoseconds), and whether it got its second name.
 None when the bytes were not those of the content id: then there is no file."""
-
-
 OldFile: TypeAlias = tuple[str, int, int]
 """A file to read: its path, where its bytes go in the memory, and how many they are; there is room for one more."""
 Read: TypeAlias = tuple[bytes, int, int, int, int] | None

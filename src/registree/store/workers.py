@@ -86,14 +86,14 @@ class Workers:
     def submit(self, task: Task[_Row, _Result], start: int, rows: Sequence[_Row]) -> Future[list[_Result]]:
         """Hand in a batch on the piece of memory that starts there; `result` gives what comes of it."""
         future: Future[list[_Result]] = Future()
-        self._rows += len(rows)
-        with self._some:
+        with self._some:  # it is called from several threads, and perhaps once more after `close`
             self._waiting.append(_Batch(task, start, rows, future))
             self._some.notify()
-        if self._rows >= _WORTH_A_WORKER and self._count:
-            for _ in range(self._count):
-                self._start()
-            self._count = 0
+            self._rows += len(rows)
+            if self._rows >= _WORTH_A_WORKER and not self._closed:
+                while self._count:
+                    self._count -= 1
+                    self._start()
         return future
 
     def result(self, future: Future[list[_Result]]) -> list[_Result]:
