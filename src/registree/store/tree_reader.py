@@ -13,11 +13,12 @@ import msgspec
 from registree.errors import AuthError, FormatError, IntegrityError, ObjectMissing, RegError, StoreError
 from registree.model.ids import hash_bytes, id_text
 from registree.model.manifest import Entry, Page, PageRef, Totals, decode_page, totals_of
-from registree.model.places import ChildPlace, Extent, Extents, PackRow, decode_inner_map, decode_leaf_map
+from registree.model.places import ChildPlace, Extent, Extents, decode_inner_map, decode_leaf_map
 from registree.model.ranges import plan_ranges
 from registree.store.base import Store
 from registree.store.cache import Cache
 from registree.store.layout import MANIFESTS, MAPS, PACKS, decompress, key
+from registree.store.pack_reader import PackReader
 
 _Result = TypeVar("_Result")
 BATCH = 64
@@ -58,7 +59,7 @@ class Tree(msgspec.Struct):
         return totals_of(self.root)
 
 
-class TreeReader:
+class TreeReader(PackReader):
     """Reads trees from an ordered list of stores.
 
     Parameters
@@ -72,10 +73,9 @@ class TreeReader:
     """
 
     def __init__(self, stores: Sequence[Store], cache: Cache | None, executor: Executor) -> None:
-        self.stores = tuple(stores)
+        super().__init__(stores)
         self._cache = cache
         self._executor = executor
-        self._holder: dict[bytes, Store] = {}
         self._checked: set[int] = set()
 
     def open(self, manifest: bytes, *, fresh: bool = False) -> Tree:
@@ -173,49 +173,6 @@ class TreeReader:
             return LeafContent(leaf, page.entries, [()] * len(page.entries))
         return LeafContent(leaf, page.entries, self._root_map(tree.manifest, tree.store, tree.fresh, decode))
 
-    def read_pack(self, pack: PackRow, offset: int, length: int) -> bytes:
-        """Read bytes of a pack from the first store that has it and can be read."""
-        return self._from_any(pack, lambda store: store.read(key(PACKS, pack.id), offset, length))
-
-    def fill_from_pack(self, pack: PackRow, offset: int, memory: memoryview) -> None:
-        """Fill memory with bytes of a pack, from the first store that has it and can be read."""
-        self._from_any(pack, lambda store: store.fill(key(PACKS, pack.id), offset, memory))
-
-    def copy_pack(self, extent: Extent, descriptor: int, position: int) -> memoryview | None:
-        """Copy bytes of a pack into an open file, from the first store that has it and can be read.
-
-        Returns
-        -------
-        What `Store.copy_range` does.
-        """
-        where = key(PACKS, extent.pack.id)
-        return self._from_any(
-            extent.pack, lambda store: store.copy_range(where, extent.offset, extent.length, descriptor, position)
-        )
-
-    def _from_any(self, pack: PackRow, read: Callable[[Store], _Result]) -> _Result:
-        first = self.pack_store(pack)
-        try:
-            return read(first)
-        except (ObjectMissing, StoreError, AuthError):
-            for store in self.stores:
-                with suppress(ObjectMissing, StoreError, AuthError):
-                    if store is not first and store.size(key(PACKS, pack.id)) == pack.size:
-                        result = read(store)
-                        self._holder[pack.id] = store
-                        return result
-            raise
-
-    def read_checked(self, extent: Extent, is_right: Callable[[bytes], bool]) -> bytes | None:
-        """Read bytes that were wrong once more, from each store that has them; None when none has the right ones."""
-        where = key(PACKS, extent.pack.id)
-        for store in self.stores:
-            with suppress(ObjectMissing, StoreError, AuthError):
-                content = store.read(where, extent.offset, extent.length)
-                if is_right(content):
-                    return content
-        return None
-
     def without(self, store: Store) -> TreeReader | None:
         """Return a reader over the other stores; None when there is no other."""
         others = [other for other in self.stores if other is not store]
@@ -262,26 +219,6 @@ class TreeReader:
         holder = self._holder.get(extent.pack.id)
         if self._cache is not None and (holder is None or not holder.is_outbox):
             self._cache.put(folder, page, blob)
-
-    def pack_store(self, pack: PackRow) -> Store:
-        """Return the first store that has a pack, of the size its map says.
-
-        Raises
-        ------
-        ObjectMissing
-            When none has.
-        """
-        known = self._holder.get(pack.id)
-        if known is not None:
-            return known
-        where = key(PACKS, pack.id)
-        for store in self.stores[:-1]:
-            with suppress(StoreError, AuthError):
-                if store.size(where) == pack.size:
-                    return self._holder.setdefault(pack.id, store)
-        if not self.stores:
-            raise ObjectMissing(where, "any store known here", hint="reg remote list shows the remotes")
-        return self.stores[-1]  # the read itself says whether it is there: one request fewer
 
     def _root(self, manifest: bytes) -> tuple[Page, Store]:
         """Read the topmost page of a manifest, and say which store's map goes with it."""
