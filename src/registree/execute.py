@@ -6,6 +6,7 @@ The interface is `concurrent.futures.Executor`: threads here, a cluster's elsewh
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -135,3 +136,11 @@ def run_all(executor: Executor, act: Callable[[_Item], object], items: Iterable[
 def default_executor(jobs: int = 0) -> Executor:
     """Return threads for waiting on disks and networks; `jobs` of them (0: as the machine suggests)."""
     return ThreadPoolExecutor(jobs or min(16, 4 + (os.cpu_count() or 1) * 2), thread_name_prefix="reg")
+
+
+def default_processes(jobs: int = 0) -> int:
+    """Return how many processes may work beside this one: three at most, and fewer than `jobs` (0: any)."""
+    if getattr(sys, "frozen", False) or not sys.executable:
+        return 0  # there is no interpreter to start
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(processors, jobs or processors, 4) - 1

@@ -24,7 +24,7 @@ from registree.config import (
     parse_settings,
 )
 from registree.errors import FormatError, NotFound
-from registree.execute import Meter, Progress, Silent, default_executor
+from registree.execute import Meter, Progress, Silent, default_executor, default_processes
 from registree.git.connection import is_local_url, strip_credentials
 from registree.git.credentials import Access, Ask
 from registree.git.mirror import fetch_mirror, open_mirror
@@ -76,6 +76,11 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
     def executor(self) -> Executor:
         """Where transfers run."""
         return default_executor(self.settings.jobs)
+
+    @cached_property
+    def processes(self) -> int:
+        """How many processes may work beside this one."""
+        return default_processes(self.settings.jobs)
 
     @property
     def access(self) -> Access:

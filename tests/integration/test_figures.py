@@ -104,7 +104,9 @@ def test_twenty_thousand_small_files_take_at_most_thirty_requests_each_way(
             for entry, extents in zip(page.entries, page.extents, strict=True)
         ]
         made: list[Wanted] = []
-        small = SmallFiles(reader, executor, lambda file: (file.path, 0o644, ""), lambda files, _: made.extend(files))
+        small = SmallFiles(
+            reader, executor, lambda file: (file.path, 0o644, ""), lambda files, *_: made.extend(files), 1
+        )
         small.make(wanted)
         small.finish()
         small.close()

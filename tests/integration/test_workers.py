@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from registree.errors import StoreError
 from registree.model.ids import hash_bytes
+from registree.source import Machine
 from registree.store.batches import NewFile, read_files, write_files
 from registree.store.reading_ahead import read_ahead
 from registree.store.workers import Memory, Workers
@@ -76,6 +78,43 @@ def test_many_files_come_through_a_registry_as_they_were(registry: Path, consume
     assert children() == set(), "a worker lives on"
 
 
+def test_copies_of_a_cache_that_are_wrong_or_gone_come_from_the_registry(
+    registry: Path, consumer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    monkeypatch.setenv("REG_CACHE_DIR", str(tmp_path / "cache"))
+    write_many(registry / "many")
+    reg(registry, "add", "many", "-m", "Add")
+    reg(registry, "push")
+    reg(consumer, "import", registry, "many", "-m", "Import")
+    cached = sorted(path for path in (tmp_path / "cache/files").rglob("*") if path.is_file())
+    for number, path in enumerate(cached):
+        if number % 10 < 3:
+            content = path.read_bytes()
+            path.unlink()
+            if number % 10 == 1:
+                path.write_bytes(bytes(255 - byte for byte in content))  # as long as it was
+            elif number % 10 == 2:
+                path.write_bytes(content + b"more")
+    fetched = reg(consumer, "get", registry, "many", "-o", "copy", "--json")
+    assert tree(consumer / "copy") == tree(registry / "many")
+    assert json.loads(fetched.out)["files"] == MANY
+    damaged = [path for number, path in enumerate(cached) if number % 10 == 1]
+    assert not any(path.exists() for path in damaged), "a damaged file stays in the cache"
+    assert all((consumer / f"copy/{number:05d}").stat().st_nlink == 1 for number in range(MANY))
+
+
+def test_one_job_is_one_process(registry: Path, consumer: Path, reg: Reg) -> None:
+    write_many(registry / "many")
+    reg(registry, "config", "jobs", "1")
+    machine = Machine.from_environment(os.environ).with_settings(str(registry / ".reg/config.yaml"))
+    assert machine.processes == 0
+    assert Machine.from_environment(os.environ).processes == min(len(os.sched_getaffinity(0)), 4) - 1
+    reg(registry, "add", "many", "-m", "Add")
+    reg(registry, "push")
+    reg(consumer, "get", registry, "many")
+    assert tree(consumer / "many") == tree(registry / "many")
+
+
 @needs_processors
 def test_damaged_file_among_many_is_named_and_nothing_is_placed(consumer: Path, tmp_path: Path, reg: Reg) -> None:
     registry = tmp_path / "registry"
@@ -121,6 +160,7 @@ def test_worker_that_is_killed_is_said(tmp_path: Path, memory: Memory) -> None:
 def test_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     code = f"""
 import sys, time
+from registree.source import Machine
 from registree.store.batches import write_files
 from registree.store.workers import Memory, Workers
 from registree.model.ids import hash_bytes
@@ -191,7 +231,7 @@ def test_steps_come_in_order_with_what_their_files_hold(tmp_path: Path, count: i
     write_many(tmp_path / "many", count)
     steps = [path for number in range(count) for path in (str(tmp_path / f"many/{number:05d}"), "between")]
     seen = 0
-    found = read_ahead(iter(steps), lambda path: (path, os.path.getsize(path)) if path != "between" else None)
+    found = read_ahead(iter(steps), lambda path: (path, os.path.getsize(path)) if path != "between" else None, 1)
     for step, (path, read) in zip(steps, found, strict=True):
         assert path == step
         assert (read is None) == (path == "between")

@@ -198,7 +198,10 @@ def _placer(
 ) -> Placer:
     link = choose_link(machine.cache, folder, placement.links)
     keep, learn = placement.keep, learning.add if learning is not None else None
-    return Placer(content.reader, machine.cache, machine.executor, machine.progress, link, keep=keep, learn=learn)
+    return Placer(
+        content.reader, machine.cache, machine.executor, machine.progress, link,
+        processes=machine.processes, keep=keep, learn=learn,
+    )  # fmt: skip
 
 
 def _wanted(content: Content, item: Item, path: str) -> Wanted:

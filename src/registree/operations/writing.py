@@ -210,7 +210,7 @@ class DatasetWriter:
 
     def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
         """Stream entries with their places, and whether those are the base's own."""
-        for step, read in read_ahead(self._steps(), self._to_read):
+        for step, read in read_ahead(self._steps(), self._to_read, self._workspace.machine.processes):
             entry, places = step.known or (self._pack(step, read) if read is not None else self._store(step))
             yield entry, places, not places or (step.older is not None and places is step.older[1])
 

@@ -10,6 +10,7 @@ import mmap
 import os
 import pickle
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from blake3 import blake3
@@ -28,51 +29,85 @@ it has more or fewer bytes by now."""
 
 
 def read_files(memory: memoryview, rows: Sequence[OldFile], parent: int = 0) -> list[Read]:
-    """Read and hash files; see `write_files`."""
-    read: list[Read] = []
-    for path, start, size in rows:
-        if parent and os.getppid() != parent:
-            raise SystemExit
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            count = os.readv(descriptor, [memory[start : start + size + 1]])
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        if count == size == found.st_size:
-            content = blake3(memory[start : start + size]).digest()
-            read.append((content, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode))
-        else:
-            read.append(None)
-    return read
-
-
-def write_files(memory: memoryview, rows: Sequence[NewFile], parent: int = 0) -> list[Made]:
-    """Verify and make files, which must not exist, in folders that do.
+    """Read and hash files.
 
     Parameters
     ----------
     parent
         The process for whom; when it has gone, so has the reason to go on.
     """
+    read: list[Read] = []
+    for row in rows:
+        _stop_without(parent)
+        found = _read(memory, row)
+        if found is None:
+            read.append(None)
+        else:
+            _, start, size = row
+            content = blake3(memory[start : start + size]).digest()
+            read.append((content, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode))
+    return read
+
+
+def write_files(memory: memoryview, rows: Sequence[NewFile], parent: int = 0) -> list[Made]:
+    """Verify and make files, which must not exist, in folders that do; see `read_files`."""
     made: list[Made] = []
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    for path, mode, start, length, content, second in rows:
-        if parent and os.getppid() != parent:
-            raise SystemExit
-        piece = memory[start : start + length]
-        if blake3(piece).digest() != content:
-            made.append(None)
-            continue
-        descriptor = os.open(path, flags, mode)
-        try:
-            while piece:
-                piece = piece[os.write(descriptor, piece) :]
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        made.append((found.st_ino, found.st_mtime_ns, found.st_ctime_ns, link_unless_there(path, second)))
+    for row in rows:
+        _stop_without(parent)
+        made.append(_make(memory, row))
     return made
+
+
+def copy_files(memory: memoryview, rows: Sequence[tuple[str, NewFile]], parent: int = 0) -> list[Made]:
+    """Make files from others at given paths, read into the memory and verified; see `write_files`.
+
+    One that is not what it should be is removed: it is a cache's. There is no file then, nor when it has gone.
+    """
+    made: list[Made] = []
+    for source, row in rows:
+        _stop_without(parent)
+        try:
+            found = _read(memory, (source, row[2], row[3]))
+        except FileNotFoundError:
+            found = None
+        one = _make(memory, row) if found is not None else None
+        if one is None:
+            with suppress(OSError):
+                os.unlink(source)
+        made.append(one)
+    return made
+
+
+def _stop_without(parent: int) -> None:
+    if parent and os.getppid() != parent:
+        raise SystemExit
+
+
+def _read(memory: memoryview, row: OldFile) -> os.stat_result | None:
+    """Read a file into the memory; None when it has more or fewer bytes."""
+    path, start, size = row
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        count = os.readv(descriptor, [memory[start : start + size + 1]])
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return found if count == size == found.st_size else None
+
+
+def _make(memory: memoryview, row: NewFile) -> Made:
+    path, mode, start, length, content, second = row
+    piece = memory[start : start + length]
+    if blake3(piece).digest() != content:
+        return None
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        while piece:
+            piece = piece[os.write(descriptor, piece) :]
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, link_unless_there(path, second)
 
 
 def link_unless_there(path: str, second: str) -> bool:

@@ -71,11 +71,8 @@ class Cache:
     def file(self, content: bytes, size: int, *, executable: bool) -> str | None:
         """Return the path of a file with this content, or None; a damaged one is dropped."""
         path = self.file_path(content, executable=executable)
-        if self._is_without(content[0]):
-            return None
-        try:
-            found = os.stat(path, follow_symlinks=False)
-        except OSError:
+        found = self._stat(content, path)
+        if found is None:
             return None
         if found.st_size == size:
             note = self._note(content, executable)
@@ -87,6 +84,20 @@ class Cache:
         with suppress(OSError):
             os.unlink(path)
         return None
+
+    def likely_file(self, content: bytes, size: int, *, executable: bool) -> str | None:
+        """Return the path of a file that should have this content, or None: whoever copies it verifies it."""
+        path = self.file_path(content, executable=executable)
+        found = self._stat(content, path)
+        return path if found is not None and found.st_size == size else None
+
+    def _stat(self, content: bytes, path: str) -> os.stat_result | None:
+        if self._is_without(content[0]):
+            return None
+        try:
+            return os.stat(path, follow_symlinks=False)
+        except OSError:
+            return None
 
     def _is_without(self, first: int) -> bool:
         """Tell whether the cache had no file at all with this first byte of its id when this was first asked."""

@@ -57,6 +57,8 @@ class Placer:
     ----------
     link
         How files come from the cache. With HARDLINK, files are read-only.
+    processes
+        How many others may help with small files.
     keep
         Whether what is brought is kept in the cache.
     learn
@@ -71,6 +73,7 @@ class Placer:
         progress: Progress,
         link: LinkKind,
         *,
+        processes: int,
         keep: bool,
         learn: Callable[[str, Stat], None] | None = None,
     ) -> None:
@@ -79,6 +82,7 @@ class Placer:
         self._executor = executor
         self._progress = progress
         self._link = link
+        self._processes = processes
         self._keep = keep
         self._learn = learn
         mask = os.umask(0)
@@ -88,6 +92,7 @@ class Placer:
         self._folders: set[str] = set()
         self._links: set[str] = set()
         self._window: list[Wanted] = []
+        self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
         self._small: SmallFiles | None = None
         self.placed_bytes = 0
@@ -109,7 +114,13 @@ class Placer:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode(entry)))
             self._is_there(wanted, entry.size)
             return
-        if self._from_cache(entry, path):
+        if self._link is LinkKind.COPY and is_whole(wanted):
+            source = self._cache.likely_file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
+            if source is not None:
+                self._copies.append((wanted, source))
+                self._grow_window(entry.size)
+                return
+        elif self._from_cache(entry, path):
             self._is_there(wanted, entry.size)
             return
         if wanted.content is not None:
@@ -121,9 +132,7 @@ class Placer:
             self._is_there(wanted, entry.size)
         elif is_whole(wanted):
             self._window.append(wanted)
-            self._window_bytes += entry.size
-            if self._window_bytes >= WINDOW_BYTES or len(self._window) >= WINDOW_FILES:
-                self._bring()
+            self._grow_window(entry.size)
         else:
             self._bring_large(wanted, older)
 
@@ -184,12 +193,19 @@ class Placer:
         os.unlink(path)
         return False
 
+    def _grow_window(self, size: int) -> None:
+        self._window_bytes += size
+        if self._window_bytes >= WINDOW_BYTES or len(self._window) + len(self._copies) >= WINDOW_FILES:
+            self._bring()
+
     def _bring(self) -> None:
-        window, self._window, self._window_bytes = self._window, [], 0
-        if not window:
+        window, copies = self._window, self._copies
+        self._window, self._copies, self._window_bytes = [], [], 0
+        if not window and not copies:
             return
         if self._small is None:
-            self._small = SmallFiles(self._packs(), self._executor, self._row, self._made)
+            self._small = SmallFiles(self._packs(), self._executor, self._row, self._made, self._processes)
+        self._small.copy(copies)
         self._small.make(window)
 
     def _row(self, wanted: Wanted) -> Row:
@@ -202,10 +218,10 @@ class Placer:
     def _write(self, wanted: Wanted, content: bytes) -> None:
         path, mode, second = self._row(wanted)
         row = (path, mode, 0, len(content), wanted.entry.content, second)
-        self._made([wanted], write_files(memoryview(content), [row]))
+        self._made([wanted], write_files(memoryview(content), [row]), are_copies=False)
 
-    def _made(self, files: Sequence[Wanted], made: Sequence[Made]) -> None:
-        keep_copies = self._keep and self._link is not LinkKind.HARDLINK
+    def _made(self, files: Sequence[Wanted], made: Sequence[Made], are_copies: bool) -> None:
+        keep_copies = self._keep and self._link is not LinkKind.HARDLINK and not are_copies
         size = 0
         for (entry, _, path, _), one in zip(files, made, strict=True):
             if one is None:
@@ -218,7 +234,7 @@ class Placer:
             elif keep_copies:
                 self._cache.adopt_copy(path, entry.content, executable=entry.kind == Kind.EXECUTABLE)
             size += entry.size
-        self.placed_bytes += size
+        self.placed_bytes += 0 if are_copies else size
         self._progress.advance(len(files), size)
 
     def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:

@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from registree.store.batches import OldFile, Read, read_files
 from registree.store.state import Stat
-from registree.store.workers import ROWS, Memory, Workers, other_processors
+from registree.store.workers import ROWS, Memory, Workers
 
 _AHEAD = 3
 """Batches that are read while another is looked at."""
@@ -72,7 +72,7 @@ class _Batch(Generic[Step]):
 
 
 def read_ahead(
-    steps: Iterable[Step], to_read: Callable[[Step], tuple[str, int] | None]
+    steps: Iterable[Step], to_read: Callable[[Step], tuple[str, int] | None], processes: int
 ) -> Iterator[tuple[Step, ReadFile | None]]:
     """Yield steps in order, each with its file when that was to be read and is as long as it was said to be.
 
@@ -80,15 +80,16 @@ def read_ahead(
     ----------
     to_read
         Gives the path of a step's file and its size in bytes (below 8 MiB), if it is to be read.
+    processes
+        How many others may read.
 
     Raises
     ------
     OSError
         When a file cannot be read.
     """
-    others = other_processors()
-    memory = Memory(_AHEAD + others, _PIECE)
-    workers = Workers(memory, others)
+    memory = Memory(_AHEAD + processes, _PIECE)
+    workers = Workers(memory, processes)
     coming: deque[_Batch[Step]] = deque([_Batch(memory.free.popleft())])
     try:
         for step in steps:

@@ -1,35 +1,37 @@
-"""Bring small files out of packs: few large reads, several at once, into memory from which workers make the files."""
+"""Make small files in workers: out of packs, by few large reads into memory they share, or from copies on this disk."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from registree.model.ranges import RANGE_LIMIT, Range, plan_ranges
-from registree.store.batches import Made, NewFile, write_files
+from registree.store.batches import Made, NewFile, copy_files, write_files
 from registree.store.payload import Wanted, damaged
 from registree.store.tree_reader import TreeReader
-from registree.store.workers import ROWS, Memory, Workers, other_processors
+from registree.store.workers import ROWS, Memory, Task, Workers
 
+_R = TypeVar("_R")
 _AHEAD = 3
 """Reads that are under way while files are made."""
 
 Row: TypeAlias = tuple[str, int, str]
 """How a file is made: its path, its mode, and the second name it gets ("" for none)."""
-Done: TypeAlias = Callable[[Sequence[Wanted], Sequence[Made]], None]
-"""Is told of files that were made, some at a time, in the order of packs."""
+Done: TypeAlias = Callable[[Sequence[Wanted], Sequence[Made], bool], None]
+"""Is told of files that were made, some at a time, in any order, and whether they are copies."""
 
 
 class _Batch(NamedTuple):
-    files: list[Wanted]
+    files: Sequence[Wanted]
     made: Future[list[Made]]
 
 
 class _Coming(NamedTuple):
     start: int
     batches: Future[list[_Batch]]
+    are_copies: bool
 
 
 class SmallFiles:
@@ -41,16 +43,19 @@ class SmallFiles:
         Tells how a file is made.
     done
         Told of files when they are there.
+    processes
+        How many others may help.
     """
 
-    def __init__(self, reader: TreeReader, executor: Executor, row: Callable[[Wanted], Row], done: Done) -> None:
+    def __init__(
+        self, reader: TreeReader, executor: Executor, row: Callable[[Wanted], Row], done: Done, processes: int
+    ) -> None:
         self._reader = reader
         self._executor = executor
         self._row = row
         self._done = done
-        others = other_processors()
-        self._memory = Memory(_AHEAD + 1 + others, RANGE_LIMIT)
-        self._workers = Workers(self._memory, others)
+        self._memory = Memory(_AHEAD + 1 + processes, RANGE_LIMIT)
+        self._workers = Workers(self._memory, processes)
         self._coming: deque[_Coming] = deque()
 
     def make(self, files: Sequence[Wanted]) -> None:
@@ -64,16 +69,35 @@ class SmallFiles:
             When a pack is not there.
         """
         for planned in plan_ranges((index, wanted.extents[0]) for index, wanted in enumerate(files)):
-            if not self._memory.free:
-                self._finish_one()
-            start = self._memory.free.popleft()
             wanted = [files[member.key] for member in planned.members]
             rows = [
-                (path, mode, member.start, member.length, one.entry.content, second)
+                self._new_file(one, member.start, member.length)
                 for member, one in zip(planned.members, wanted, strict=True)
-                for path, mode, second in (self._row(one),)
             ]
-            self._coming.append(_Coming(start, self._executor.submit(self._bring, planned, start, wanted, rows)))
+            start = self._free_piece()
+            self._coming.append(
+                _Coming(start, self._executor.submit(self._bring, planned, start, wanted, rows), are_copies=False)
+            )
+
+    def copy(self, files: Sequence[tuple[Wanted, str]]) -> None:
+        """Begin to make some files from copies at given paths; what is not as it should be comes from packs."""
+        at = 0
+        while at < len(files):
+            wanted: list[Wanted] = []
+            rows: list[tuple[str, NewFile]] = []
+            end = 0
+            for one, source in files[at:]:
+                size = one.entry.size
+                if end + size >= self._memory.size:
+                    break
+                wanted.append(one)
+                rows.append((source, self._new_file(one, end, size)))
+                end += size + 1
+            at += len(wanted)
+            start = self._free_piece()
+            self._coming.append(
+                _Coming(start, self._executor.submit(self._hand_out, copy_files, start, wanted, rows), are_copies=True)
+            )
 
     def finish(self) -> None:
         """Wait until all of them are there."""
@@ -86,28 +110,48 @@ class SmallFiles:
             coming.batches.cancel()
         self._workers.close()
 
+    def _free_piece(self) -> int:
+        while not self._memory.free:
+            self._finish_one()
+        return self._memory.free.popleft()
+
+    def _new_file(self, wanted: Wanted, start: int, length: int) -> NewFile:
+        path, mode, second = self._row(wanted)
+        return path, mode, start, length, wanted.entry.content, second
+
     def _bring(self, planned: Range[int], start: int, files: list[Wanted], rows: list[NewFile]) -> list[_Batch]:
         """Read a range and hand it to the workers (in a thread of the executor)."""
         self._reader.fill_from_pack(planned.pack, planned.offset, self._memory.piece(start)[: planned.length])
+        return self._hand_out(write_files, start, files, rows)
+
+    def _hand_out(self, task: Task[_R, Made], start: int, files: list[Wanted], rows: list[_R]) -> list[_Batch]:
         return [
-            _Batch(files[at : at + ROWS], self._workers.submit(write_files, start, rows[at : at + ROWS]))
+            _Batch(files[at : at + ROWS], self._workers.submit(task, start, rows[at : at + ROWS]))
             for at in range(0, len(rows), ROWS)
         ]
 
     def _finish_one(self) -> None:
-        start, batches = self._coming.popleft()
+        start, batches, are_copies = self._coming.popleft()
+        lost: list[Wanted] = []
         for files, future in batches.result():
             made = self._workers.result(future)
-            if None in made:
-                made = [one or self._again(wanted) for wanted, one in zip(files, made, strict=True)]
-            self._done(files, made)
+            if None not in made:
+                self._done(files, made, are_copies)
+                continue
+            right = [pair for pair in zip(files, made, strict=True) if pair[1] is not None]
+            self._done([wanted for wanted, _ in right], [one for _, one in right], are_copies)
+            lost += [wanted for wanted, one in zip(files, made, strict=True) if one is None]
         self._memory.free.append(start)
+        if are_copies:
+            self.make(lost)
+        else:
+            for wanted in lost:
+                self._done([wanted], [self._again(wanted)], False)
 
     def _again(self, wanted: Wanted) -> Made:
         """Make a file whose bytes came wrong, from another store or another reading."""
         right = self._reader.read_checked(wanted.extents[0], wanted.entry.is_content)
         if right is None:
             raise damaged(self._reader, wanted)
-        path, mode, second = self._row(wanted)
-        (made,) = write_files(memoryview(right), [(path, mode, 0, len(right), wanted.entry.content, second)])
+        (made,) = write_files(memoryview(right), [self._new_file(wanted, 0, len(right))])
         return made

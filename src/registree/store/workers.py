@@ -169,10 +169,3 @@ class Workers:
         with self._some:
             self._some.wait_for(lambda: self._waiting or self._closed)
             return None if self._closed else self._waiting.popleft()
-
-
-def other_processors() -> int:
-    """Return how many processors this process could use beside its own, up to three."""
-    if getattr(sys, "frozen", False) or not sys.executable:
-        return 0  # there is no interpreter to start
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 4) - 1
