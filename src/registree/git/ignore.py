@@ -58,6 +58,20 @@ def gitignore_edits(path: str, *, ignored: bool) -> dict[str, Edit]:
     return {join(folder, ".gitignore"): with_line(line) if ignored else without_line(line)}
 
 
+def rules_above(top: str, path: str) -> bytes:
+    """Return the bytes of the `.regignore` files from `top` down to the folder that a path (relative) is in."""
+    texts = []
+    folder = path
+    while folder:
+        folder = folder.rpartition("/")[0]
+        try:
+            with open(os.path.join(top, folder, REGIGNORE), "rb") as file:
+                texts.append(folder.encode() + b"\0" + file.read())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return b"\0".join(texts)
+
+
 class RegIgnore:
     """Tells what the `.regignore` files of a dataset leave out.
 

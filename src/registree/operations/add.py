@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 
 import msgspec
@@ -15,11 +16,14 @@ from registree.model.ids import ContentId
 from registree.model.manifest import Entry, Kind, manifest_id
 from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
-from registree.operations.observing import observed_entries
+from registree.operations.observing import note_clean, observed_entries
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.state import Stat
 from registree.store.tree_writer import WrittenTree
 from registree.workspace import Workspace
+
+_FINGERPRINT_FROM = 100_000
+"""Files from which the first `status` should not have to compare them all: it would take seconds."""
 
 
 class AddedDataset(msgspec.Struct, frozen=True):
@@ -73,6 +77,7 @@ def add(
         _refuse_overlaps(names)
         if dry_run:
             return AddResult(tuple(_would_add(workspace, name) for name in names), None)
+        began = time.time_ns()
         run = OutboxWriter(workspace, in_place=in_place)
         try:
             writers = []
@@ -83,6 +88,9 @@ def add(
                 writers.append(writer)
             added = [_next_metafile(workspace, *pair) for pair in zip(writers, run.finish(), strict=True)]
             run.publish()
+            for result, _ in added:
+                if result.files >= _FINGERPRINT_FROM:
+                    note_clean(workspace, result.name, result.manifest, result.files, began)
         finally:
             workspace.outbox.abandon()
         edits: dict[str, Edit] = {}

@@ -8,15 +8,18 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from registree.git.ignore import RegIgnore
-from registree.model.ids import EMPTY
+from registree.git.ignore import RegIgnore, rules_above
+from registree.model.ids import EMPTY, hash_bytes
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.store.files import hash_file
+from registree.store.fingerprint import Fingerprint, fingerprint
 from registree.store.scanning import STRANGE, Found, scan
 from registree.store.state import Stat, State, stat_row
 from registree.workspace import Workspace
 
+FINGERPRINT_FROM = 2000
+"""Files from which a fingerprint saves more than it costs."""
 NO_CONTENT = b"\0" * 32
 """The content id of what has no content to speak of: a socket, a link that leaves the dataset."""
 
@@ -63,6 +66,32 @@ def observed_entries(
         if observed.learnt is not None:
             learnt.append((join(name, observed.entry.path) if observed.entry.path else name, observed.learnt))
         yield observed.entry
+
+
+def fingerprint_of(workspace: Workspace, name: str, files: int) -> Fingerprint | None:
+    """Return the fingerprint of a dataset's work tree of about so many files, and of what is left out of it."""
+    found = fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
+    if found is None:
+        return None
+    return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name)))
+
+
+def note_clean(
+    workspace: Workspace, name: str, manifest: bytes, files: int, since: int, found: Fingerprint | None = None
+) -> None:
+    """Note that a work tree is what a manifest says, so that the next look at it need not compare them.
+
+    Parameters
+    ----------
+    since
+        When it began to be read (nanoseconds since the epoch): if anything changed after that, nothing is noted.
+    found
+        Its fingerprint, if that was taken after `since` already.
+    """
+    if files >= FINGERPRINT_FROM:
+        found = found or fingerprint_of(workspace, name, files)
+        if found is not None and found.is_older(since):
+            workspace.state.update(clean=[(name, manifest, found.digest)])
 
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import msgspec
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from registree.model.selectors import resolve
 from registree.operations.commit import staged_paths
 from registree.operations.content import Content
 from registree.operations.imports import locked_content
-from registree.operations.observing import observed_entries
+from registree.operations.observing import fingerprint_of, note_clean, observed_entries
 from registree.source import Machine, RegistrySource
 from registree.store.state import Stat
 from registree.workspace import Workspace
@@ -105,6 +106,12 @@ def status_of(workspace: Workspace, name: str, metafile: Metafile, learnt: list[
     kind = "dataset" if isinstance(metafile, DatasetFile) else "import"
     if not os.path.lexists(os.path.join(workspace.root, name)):
         return DatasetStatus(name, kind, "absent")
+    recorded = metafile if isinstance(metafile, DatasetFile) else metafile.lock
+    began = time.time_ns()
+    known = workspace.state.clean(name, recorded.manifest)
+    seen = fingerprint_of(workspace, name, recorded.files) if known is not None else None
+    if seen is not None and seen.digest == known:
+        return DatasetStatus(name, kind, "clean")
     try:
         content = _recorded(workspace, metafile)
         changes = find_renames(diff_entries(content.entries(), observed_entries(workspace, name, learnt)))
@@ -114,6 +121,10 @@ def status_of(workspace: Workspace, name: str, metafile: Metafile, learnt: list[
         return DatasetStatus(name, kind, "unknown", problem="its manifest is not on this machine: reg pull")
     except RegError as error:
         return DatasetStatus(name, kind, "unknown", problem=error.message)
+    if not changes:
+        note_clean(workspace, name, recorded.manifest, recorded.files, began, seen)
+    elif known is not None:
+        workspace.state.update(unclean=[name])
     return DatasetStatus(name, kind, "changed" if changes else "clean", tuple(changes))
 
 

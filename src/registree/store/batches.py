@@ -1,4 +1,4 @@
-"""Work on many small files at once, in memory that processes share: what a worker does, here or beside this process.
+"""Work on many files at once, in memory that processes share: what a worker does, here or beside this process.
 
 A worker starts for every large command, so this imports next to nothing, and rows are plain tuples.
 """
@@ -26,6 +26,37 @@ OldFile: TypeAlias = tuple[str, int, int]
 Read: TypeAlias = tuple[bytes, int, int, int, int] | None
 """A file read: its content id, its times of modification and of change (nanoseconds), its inode and its mode. None when
 it has more or fewer bytes by now."""
+Listed: TypeAlias = tuple[bytes, int, list[bytes]]
+"""A folder listed: a hash over what is in it, when the last of that changed (nanoseconds), and the folders in it."""
+
+
+def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> list[Listed]:
+    """List folders at given paths; the memory is not used, and `parent` is as in `read_files`.
+
+    Hashed are names, and of what is no folder its mode, size, times and inode: not the time of change of a file with
+    several links, which linking it elsewhere changes alone.
+    """
+    listed: list[Listed] = []
+    for folder in rows:
+        _stop_without(parent)
+        entries: list[bytes] = []
+        folders: list[bytes] = []
+        newest = 0
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                    entries.append(entry.name + b"/")
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                modified, changed = found.st_mtime_ns, found.st_ctime_ns
+                newest = max(newest, modified, changed)
+                numbers = (found.st_mode, found.st_size, modified, changed if found.st_nlink == 1 else 0, found.st_ino)
+                entries.append(b"%b\0%d %d %d %d %d" % (entry.name, *numbers))
+        entries.sort()
+        folders.sort()
+        listed.append((blake3(b"\0\0".join(entries)).digest(), newest, folders))
+    return listed
 
 
 def read_files(memory: memoryview, rows: Sequence[OldFile], parent: int = 0) -> list[Read]:

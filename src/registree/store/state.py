@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from registree.model.places import Extent, PackRow
 
-VERSION = 1
+VERSION = 2
 CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
 
@@ -19,6 +19,7 @@ _SCHEMA = """
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
 CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
+CREATE TABLE clean (name TEXT PRIMARY KEY, manifest BLOB, fingerprint BLOB) WITHOUT ROWID;
 CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
@@ -139,7 +140,7 @@ class State:
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 if version != VERSION:
-                    for table in ("stat", "place", "placed", "sent"):
+                    for table in ("stat", "place", "placed", "clean", "sent"):
                         connection.execute(f"DROP TABLE IF EXISTS {table}")
                     for statement in _SCHEMA.strip().split("\n"):
                         connection.execute(statement)
@@ -176,6 +177,11 @@ class State:
         """Return the manifest that a dataset's work tree was last made from or added as."""
         return next((row[0] for row in self._query("SELECT manifest FROM placed WHERE name = ?", (name,))), None)
 
+    def clean(self, name: str, manifest: bytes) -> bytes | None:
+        """Return the fingerprint that a dataset's work tree had when it was what this manifest says."""
+        rows = self._query("SELECT fingerprint FROM clean WHERE name = ? AND manifest = ?", (name, manifest))
+        return next((row[0] for row in rows), None)
+
     def was_sent(self, pack: bytes) -> bool:
         """Tell whether a pack is known to be on the remote."""
         return next((True for _ in self._query("SELECT 1 FROM sent WHERE pack = ?", (pack,))), False)
@@ -197,6 +203,8 @@ class State:
         places: Iterable[tuple[bytes, Extent]] = (),
         sent: Iterable[bytes] = (),
         placed: Iterable[tuple[str, bytes]] = (),
+        clean: Iterable[tuple[str, bytes, bytes]] = (),
+        unclean: Iterable[str] = (),
     ) -> None:
         """Write what was learnt, in one transaction.
 
@@ -218,6 +226,8 @@ class State:
             )
             connection.executemany("INSERT OR IGNORE INTO sent VALUES (?)", ((pack,) for pack in sent))
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
+            connection.executemany("DELETE FROM clean WHERE name = ?", ((name,) for name in unclean))
+            connection.executemany("INSERT OR REPLACE INTO clean VALUES (?, ?, ?)", clean)
             connection.execute("COMMIT")
         except (sqlite3.Error, OSError):
             self.close()

@@ -1,4 +1,4 @@
-"""Processes beside this one for batches of small files: threads would only hand the interpreter's lock around."""
+"""Processes beside this one for batches of files: threads would only hand the interpreter's lock around."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Task: TypeAlias = Callable[[memoryview, Sequence[_Row], int], list[_Result]]
 ROWS = 512
 """Rows of one batch at most: they take some 20 ms."""
 _WORTH_A_WORKER = 2000
-"""Rows after which it pays to start other processes."""
+"""Rows of small files after which it pays to start other processes."""
 _START = "import sys; sys.path[:] = {path!r}; from registree.store.batches import serve; serve(*{numbers!r})"
 
 
@@ -71,12 +71,15 @@ class Workers:
     Parameters
     ----------
     count
-        Other processes at most; they start when there is enough to do.
+        Other processes at most.
+    worth
+        Rows after which they start.
     """
 
-    def __init__(self, memory: Memory, count: int) -> None:
+    def __init__(self, memory: Memory, count: int, *, worth: int = _WORTH_A_WORKER) -> None:
         self._memory = memory
         self._count = count
+        self._worth = worth
         self._rows = 0
         self._waiting: deque[_Batch] = deque()
         self._some = threading.Condition()
@@ -90,7 +93,7 @@ class Workers:
             self._waiting.append(_Batch(task, start, rows, future))
             self._some.notify()
             self._rows += len(rows)
-            if self._rows >= _WORTH_A_WORKER and not self._closed:
+            if self._rows >= self._worth and not self._closed:
                 while self._count:
                     self._count -= 1
                     self._start()
