@@ -98,11 +98,18 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
         return tuple(LinkKind(name) for name in self.settings.link)
 
     def open_store(self, url: str, base: str, options: Mapping[str, Any]) -> Store:
-        """Open the store at a URL or a path; a relative path starts at `base`."""
-        return open_store(
-            url, base, options,
-            network=self.network, meter=self.meter, retries=self.settings.retries, offline=self.offline,
-        )  # fmt: skip
+        """Open the store at a URL or a path, once; a relative path starts at `base`."""
+        wanted = (url, base if is_local(url) else "", repr(sorted(options.items())))
+        if wanted not in self._stores:
+            self._stores[wanted] = open_store(
+                url, base, options,
+                network=self.network, meter=self.meter, retries=self.settings.retries, offline=self.offline,
+            )  # fmt: skip
+        return self._stores[wanted]
+
+    @cached_property
+    def _stores(self) -> dict[tuple[str, str, str], Store]:
+        return {}
 
     def with_settings(self, local: str | None) -> Machine:
         """Return it with the user's settings and those of one repository's `.reg/config.yaml`."""

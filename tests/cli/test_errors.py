@@ -150,7 +150,7 @@ def test_version_imports_next_to_nothing() -> None:
     )
     version, modules = done.stdout.split("\n")[:2]
     assert version.startswith("reg ")
-    assert int(modules) < 90
+    assert int(modules) <= 75
 
 
 @pytest.mark.parametrize("verb", ["status", "add", "push"])
@@ -158,11 +158,13 @@ def test_verbs_on_local_data_do_not_import_what_is_slow(published: Path, verb: s
     arguments = {"status": ["status"], "add": ["add", "images/cats-dogs"], "push": ["push"]}[verb]
     code = (
         f"import json, os, sys; os.chdir({str(published)!r}); from registree.cli.app import run; run({arguments!r});"
-        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
+        "print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(json.loads(done.stdout.strip().splitlines()[-1]))
+    modules = json.loads(done.stdout.strip().splitlines()[-1])
+    loaded = {name.split(".")[0] for name in modules}
     assert not loaded & {"fsspec", "s3fs", "boto3", "aiohttp", "requests", "rich", "pydantic", "pyarrow"}
+    assert verb != "status" or len(modules) <= 350
 
 
 def test_json_answers_name_their_schema(published: Path, consumer: Path, tmp_path: Path, reg: Reg) -> None:

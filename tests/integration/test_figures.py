@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -170,3 +171,107 @@ def test_update_reads_the_pages_that_changed_and_no_other(registry: Path, tmp_pa
             leaf.place.page.pack.id for leaf in before.leaves if leaf.place
         }
         assert len(new_packs) == 1
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What directories that are remotes were asked: a method and a key, one after the other."""
+    found: list[tuple[str, str]] = []
+
+    def counted(name: str) -> None:
+        real = getattr(DirectoryStore, name)
+
+        def method(self: DirectoryStore, key: str, *args: object, **rest: object) -> object:
+            if not self.root.endswith("/outbox"):
+                found.append((name, key.partition("/")[0]))
+            return real(self, key, *args, **rest)
+
+        monkeypatch.setattr(DirectoryStore, name, method)
+
+    for name in ("read", "fill", "copy_range", "size", "write", "upload", "delete", "keys"):
+        counted(name)
+    return found
+
+
+def touched(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> set[str]:
+    """Return the paths of files that were made, changed or removed."""
+    return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def times(root: Path) -> dict[str, tuple[int, int]]:
+    """Return the inode and the time of change of every file below a folder."""
+    return {
+        str(path.relative_to(root)): (found.st_ino, found.st_ctime_ns)
+        for path in root.rglob("*")
+        if path.is_file()
+        for found in (path.stat(),)
+    }
+
+
+def twelve_thousand(registry: Path, reg: Reg) -> None:
+    """Publish a dataset of seven pages or more."""
+    write(registry, {f"data/{index:05d}": str(index) for index in range(12_000)})
+    reg(registry, "add", "data", "-m", "One")
+    reg(registry, "push")
+
+
+def test_push_of_a_change_asks_for_what_is_new(registry: Path, asked: list[tuple[str, str]], reg: Reg) -> None:
+    twelve_thousand(registry, reg)
+    write(registry, {"data/06000": "changed"})
+    reg(registry, "add", "data", "-m", "Two")
+    asked.clear()
+    reg(registry, "push")
+    assert len(asked) <= 18, Counter(asked)
+
+
+def test_update_reads_what_changed_and_touches_no_other_file(
+    registry: Path,
+    consumer: Path,
+    home: Path,
+    asked: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    reg: Reg,
+) -> None:
+    twelve_thousand(registry, reg)
+    reg(consumer, "import", registry, "data", "-m", "Import")
+    monkeypatch.setenv("REG_CACHE_DIR", str(home / "cache-of-the-registry"))
+    write(registry, {"data/06000": "changed", "data/new": "new"})
+    (registry / "data/00007").unlink()
+    reg(registry, "add", "data", "-m", "Two")
+    reg(registry, "push")
+    shutil.rmtree(registry / ".reg/outbox")
+    monkeypatch.setenv("REG_CACHE_DIR", str(home / "cache"))
+    before = times(consumer)
+    asked.clear()
+    reg(consumer, "update", "data", "-m", "Update")
+    assert len(asked) <= 5, Counter(asked)
+    changed = touched(before, times(consumer))
+    assert {path for path in changed if path.startswith("data/")} == {"data/00007", "data/06000", "data/new"}
+    assert len(changed) <= 25, sorted(changed)
+
+
+def test_diff_of_two_versions_asks_a_handful(
+    registry: Path, home: Path, tmp_path: Path, asked: list[tuple[str, str]], reg: Reg
+) -> None:
+    twelve_thousand(registry, reg)
+    write(registry, {f"data/{number * 100:05d}": "changed" for number in range(100)})
+    reg(registry, "add", "data", "-m", "Two")
+    reg(registry, "push")
+    shutil.rmtree(registry / ".reg/outbox")
+    (home / "cache").rename(tmp_path / "cache")
+    asked.clear()
+    assert "100 modified" in reg(registry, "diff", "HEAD~1", "HEAD", "data").out
+    assert len(asked) <= 7, Counter(asked)
+
+
+def test_status_and_add_of_what_did_not_change_ask_nothing(
+    registry: Path, asked: list[tuple[str, str]], reg: Reg
+) -> None:
+    twelve_thousand(registry, reg)
+    reg(registry, "status")
+    asked.clear()
+    before = times(registry)
+    reg(registry, "status")
+    reg(registry, "add", "data")
+    assert not asked
+    assert touched(before, times(registry)) <= {".git/index", ".reg/lock", ".reg/state.sqlite"}

@@ -39,6 +39,7 @@ class Store(ABC):
     address: str
     writable: bool = True
     is_outbox: bool = False
+    _format_is_known: bool = False
 
     @abstractmethod
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -109,12 +110,15 @@ class Store(ABC):
             check_marker(self.read(MARKER), self.address)
 
     def check_format(self) -> None:
-        """Refuse a store of a newer format; one without a marker holds nothing and passes."""
+        """Refuse a store of a newer format, asking once; one without a marker holds nothing and passes."""
+        if self._format_is_known:
+            return
         try:
             content = self.read(MARKER)
         except ObjectMissing:
             return
         check_marker(content, self.address)
+        self._format_is_known = True
 
 
 def check_whole(length: int, key: str, address: str) -> None:

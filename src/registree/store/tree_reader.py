@@ -76,7 +76,6 @@ class TreeReader(PackReader):
         super().__init__(stores)
         self._cache = cache
         self._executor = executor
-        self._checked: set[int] = set()
 
     def open(self, manifest: bytes, *, fresh: bool = False) -> Tree:
         """Read a manifest down to the list of its leaf pages.
@@ -234,7 +233,7 @@ class TreeReader(PackReader):
         for store in self.stores:
             try:
                 blob = store.read(key(MANIFESTS, manifest))
-                self._check_format(store)
+                store.check_format()
             except ObjectMissing:
                 continue
             except (StoreError, AuthError, IntegrityError) as error:
@@ -267,11 +266,6 @@ class TreeReader(PackReader):
             elif self._cache is not None and self._cache.get(self.map_folder(store), manifest) is not None:
                 return store
         return None
-
-    def _check_format(self, store: Store) -> None:
-        if id(store) not in self._checked:
-            store.check_format()
-            self._checked.add(id(store))
 
     def _root_map(self, manifest: bytes, store: Store, fresh: bool, decode: Callable[[bytes], _Result]) -> _Result:
         """Decode the map of a topmost page: the cache's, the store's own, or one of another store."""
