@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -243,16 +244,41 @@ def test_read_only_store_refuses_writes(store: Store, fill: Fill, kind: str, tmp
 
 
 def test_marker_is_made_once_and_a_newer_format_refused(store: Store, kind: str, fill: Fill) -> None:
-    if kind not in READ_ONLY:
-        store.ensure_marker()
-        store.ensure_marker()
-        store.check_format()
     fill(MARKER, b'{"format": 2}')
     with pytest.raises(FormatError, match="store format 2"):
         store.check_format()
     fill(MARKER, b"<html>")
     with pytest.raises(IntegrityError, match="not a store's marker"):
         store.check_format()
+    if kind not in READ_ONLY:
+        store.delete(MARKER)
+        store.ensure_marker()
+        store.ensure_marker()
+        store.check_format()
+
+
+def test_file_is_linked_only_where_it_would_have_been_made_like_that(store: Store, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "pack"
+    path.write_bytes(b"content")
+    if kind != "directory":
+        assert not store.link("packs/ab/one", str(path))
+        return
+    for _ in range(2):  # the second time it is there already, under both names
+        assert store.link("packs/ab/one", str(path))
+        assert store.read("packs/ab/one") == b"content"
+        assert path.stat().st_nlink == 2
+    path.chmod(0o600)
+    assert not store.link("packs/ab/two", str(path))
+    path.chmod(0o644)
+    with suppress(OSError):  # not every disk has them
+        os.setxattr(path, "user.other", b"access")
+        assert not store.link("packs/ab/two", str(path))
+    other = tmp_path / "other"
+    other.write_bytes(b"other")
+    assert store.link("packs/ab/one", str(other)), "an object of that key is replaced"
+    assert store.read("packs/ab/one") == b"other"
+    assert [key for key, _ in store.keys("packs")] == ["packs/ab/one"]
+    assert len(list((tmp_path / "store/packs/ab").iterdir())) == 1, "something is left"
 
 
 def test_key_with_odd_characters_is_kept(store: Store, fill: Fill) -> None:

@@ -22,9 +22,12 @@ from registree.source import Machine
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
-from registree.store.state import Learning, Stat, stat_row
+from registree.store.state import CLOCK_STEP, Learning, Stat, stat_row
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
+
+_WORTH_WAITING = 64 << 20
+"""Bytes that take longer to hash than a step of the clock."""
 
 
 class Placement(msgspec.Struct, frozen=True):
@@ -144,7 +147,7 @@ def place_new(
                 raise
             _remove(tree)
             fetched = _bring_tree(machine, again, tree, placement, verb, learning)
-        at = time.time_ns()
+        at = _verified_at(content.totals.size)
         with announced or nullcontext():
             _swap_whole(tree, target, os.path.join(folder, "old"), replace=replace)
     return Applied(content.totals.entries, 0, fetched, at)
@@ -238,7 +241,7 @@ def apply_plan(
                 raise
             _empty(folder)
             staged, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
-        at = time.time_ns()
+        at = _verified_at(sum(entry.size for entry, _ in staged))
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
         for entry, path in staged:
             _swap_in(root, entry, path)
@@ -271,6 +274,16 @@ def _stage(
         placer.close()
         machine.progress.end()
     return staged, placer.placed_bytes
+
+
+def _verified_at(size: int) -> int:
+    """Return the time now, in nanoseconds since the epoch, when so many bytes were written and verified.
+
+    When they are many, this waits so long that the last of them show any later change: else they were read again.
+    """
+    if size >= _WORTH_WAITING:
+        time.sleep(CLOCK_STEP / 1e9)
+    return time.time_ns()
 
 
 def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:

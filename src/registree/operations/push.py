@@ -73,7 +73,7 @@ def push(
             return PushResult(store.address, sent, len(packs), size, "", (), dry_run=True)
         if plans:
             store.ensure_marker()
-        send(workspace, (workspace.outbox, *others), store, plans, "push")
+        send(workspace, (workspace.outbox, *others), store, plans, "push", share=is_default)
         if is_default:
             _drop_confirmed(workspace, store, wanted, {plan.manifest for _, plan in plans})
         access = workspace.machine.access

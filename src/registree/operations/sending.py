@@ -10,7 +10,13 @@ from registree.workspace import Workspace
 
 
 def send(
-    workspace: Workspace, sources: Sequence[Store], store: Store, plans: Sequence[tuple[str, CopyPlan]], verb: str
+    workspace: Workspace,
+    sources: Sequence[Store],
+    store: Store,
+    plans: Sequence[tuple[str, CopyPlan]],
+    verb: str,
+    *,
+    share: bool = False,
 ) -> None:
     """Send what was planned, one version after the other; the caller holds the repository's lock.
 
@@ -18,6 +24,8 @@ def send(
     ----------
     plans
         With the name of each one's dataset, for errors.
+    share
+        See `copy_manifest`.
     """
     machine = workspace.machine
     packs = {pack.id: pack.size for _, plan in plans for pack in (*plan.payload, *plan.pages)}
@@ -27,7 +35,9 @@ def send(
     try:
         for name, plan in plans:
             left = plan.without(done)
-            copy_manifest(sources, store, left, machine.executor, machine.progress, scratch=scratch, name=name)
+            copy_manifest(
+                sources, store, left, machine.executor, machine.progress, scratch=scratch, name=name, share=share
+            )
             done |= {pack.id for pack in (*left.payload, *left.pages)}
     finally:
         machine.progress.end()

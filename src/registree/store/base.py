@@ -73,6 +73,13 @@ class Store(ABC):
             Told of bytes as they go, as far as the store knows; of all of them when it is done.
         """
 
+    def link(self, key: str, path: str) -> bool:
+        """Store a file by giving it a second name, and tell whether that was possible.
+
+        The file must be flushed, and nobody may change it any more.
+        """
+        return False
+
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an object; no error when there is none."""

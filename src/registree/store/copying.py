@@ -179,6 +179,7 @@ def copy_manifest(
     *,
     scratch: str,
     name: str,
+    share: bool = False,
 ) -> None:
     """Send packs of payload, their chunk lists, packs of pages, the map and the manifest, each step after the last.
 
@@ -188,6 +189,8 @@ def copy_manifest(
         A folder for packs that are gathered before they are sent.
     name
         The dataset's name, for errors.
+    share
+        Whether a pack of the outbox may become the remote's own, where both lie on one disk: when the outbox drops it.
 
     Raises
     ------
@@ -200,7 +203,10 @@ def copy_manifest(
         path = os.path.join(scratch, f"gathered-{pack.id.hex()}")
         try:
             file = pack_file(sources, pack, path)
-            remote.upload(key(PACKS, pack.id), file, lambda size: progress.advance(0, size))
+            if share and file != path and remote.link(key(PACKS, pack.id), file):
+                progress.advance(0, pack.size)
+            else:
+                remote.upload(key(PACKS, pack.id), file, lambda size: progress.advance(0, size))
         finally:
             if os.path.exists(path):
                 os.unlink(path)

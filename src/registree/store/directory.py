@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
 from registree.store.base import Sent, Store, check_whole, nobody, write_at
+from registree.store.files import try_hardlink
 
 TEMPORARY = ".tmp-"
 _COPIED_AT_ONCE = 256 << 20
@@ -106,6 +107,25 @@ class DirectoryStore(Store):
                 DirectoryStore(folder).copy_range(name, start, size, descriptor, start)
                 sent(size)
 
+    def link(self, key: str, path: str) -> bool:
+        """See `Store.link`: it must lie on the same disk and be as accessible as a file made here would be."""
+        with self._translated(key):
+            folder = os.path.dirname(self.path(key))
+            os.makedirs(folder, exist_ok=True)
+            temporary = _temporary_in(folder)
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+            try:
+                alike = _access(temporary) == _access(path)
+                os.unlink(temporary)
+                if not alike or not try_hardlink(path, temporary):
+                    return False
+                os.replace(temporary, self.path(key))
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temporary)
+            sync_directory(folder)
+            return True
+
     def adopt(self, key: str, path: str) -> None:
         """Store a file by renaming it into place; it must lie on the same disk and be flushed."""
         with self._translated(key):
@@ -146,7 +166,7 @@ class DirectoryStore(Store):
     def _replacing(self, key: str) -> Iterator[int]:
         target = self.path(key)
         folder = os.path.dirname(target)
-        temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+        temporary = _temporary_in(folder)
         try:
             os.makedirs(folder, exist_ok=True)
         except NotADirectoryError as error:
@@ -183,3 +203,14 @@ def sync_directory(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _temporary_in(folder: str) -> str:
+    return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def _access(path: str) -> tuple[int, int, int, dict[str, bytes]]:
+    """Return who owns a file and who may do what with it, access lists and labels included."""
+    found = os.stat(path)
+    names = os.listxattr(path) if hasattr(os, "listxattr") else []
+    return found.st_mode, found.st_uid, found.st_gid, {name: os.getxattr(path, name) for name in names}

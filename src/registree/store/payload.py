@@ -74,14 +74,15 @@ def write_large(
             os.ftruncate(descriptor, wanted.entry.size)
         with open(note, "a", encoding="ascii") as log:
             hasher = blake3()
+            spare: list[bytearray] = []
             waiting: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
             for piece in pieces:
                 if len(waiting) >= 2 * _AHEAD:
-                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched)
+                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, spare)
                 is_done = (piece.position, piece.length) in done
-                waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor)))
+                waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor, spare)))
             while waiting:
-                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched)
+                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, spare)
     finally:
         os.close(descriptor)
     os.unlink(note)
@@ -127,40 +128,55 @@ class _Piece(NamedTuple):
 
 
 class _Copied(NamedTuple):
-    """A piece that was copied: how many of its bytes came from a pack, and all of them when they are at hand."""
+    """A piece that was copied.
+
+    `fetched` says how many of its bytes came from a pack; `content` is all of them when they are at hand, and `buffer`
+    where they lie, if that may be used again.
+    """
 
     fetched: int
-    content: memoryview | bytes | None
+    content: memoryview | None = None
+    buffer: bytearray | None = None
 
 
 def _finish(
-    piece: _Piece, future: Future[_Copied] | None, log: IO[str], descriptor: int, hasher: blake3, progress: Progress
+    piece: _Piece,
+    future: Future[_Copied] | None,
+    log: IO[str],
+    descriptor: int,
+    hasher: blake3,
+    progress: Progress,
+    spare: list[bytearray],
 ) -> int:
     """Wait for a piece, note it, and hash it, while the next ones come."""
-    copied = _Copied(0, None)
+    copied = _Copied(0)
     if future is not None:
         copied = future.result()
         log.write(f"{piece.position} {piece.length}\n")
         log.flush()
     content = copied.content
     hasher.update(content if content is not None else os.pread(descriptor, piece.length, piece.position))
+    if copied.buffer is not None:
+        spare.append(copied.buffer)
     progress.advance(0, piece.length)
     return copied.fetched
 
 
-def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> _Copied:
-    """Bring one piece."""
+def _copy(reader: TreeReader, piece: _Piece, descriptor: int, spare: list[bytearray]) -> _Copied:
+    """Bring one piece; fresh memory for each would cost as much as copying it does."""
     if piece.local is not None:
         path, offset = piece.local
         with suppress(OSError):
+            buffer = spare.pop() if spare else bytearray(PIECE)
+            content = memoryview(buffer)[: piece.length]
             source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                content = os.pread(source, piece.length, offset)
+                count = os.preadv(source, [content], offset)
             finally:
                 os.close(source)
-            if len(content) == piece.length:
+            if count == piece.length:
                 write_at(descriptor, content, piece.position)
-                return _Copied(0, content)
+                return _Copied(0, content, buffer)
     return _Copied(piece.length, reader.copy_pack(piece.extent, descriptor, piece.position))
 
 
