@@ -14,7 +14,7 @@ from benchmarks.data import append, change, write_files
 
 REG, DVC, LFS, GIT, LIMIT = "reg", "DVC", "Git LFS", "Git", "limit"
 S5CMD = "s5cmd"
-"""`limit` is what the machine can do: reading the bytes, or `cp -r`."""
+"""`limit` is what the machine can do: reading the bytes into one file that is on the disk then, or `cp -r`."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Job:
     edit: Callable[[Path], None] | None = None
 
 
-_READ = "find {data} -type f -exec cat {{}} + >/dev/null"
+_STORE = "find {data} -type f -exec cat {{}} + > stored && sync stored"
 _COMMIT = "git add -A && git commit -qm"
 _DVC_ADD = "cd registry && {dvc} add -q data && " + _COMMIT
 _GIT_ADD = "cd registry && " + _COMMIT
@@ -60,7 +60,7 @@ def _script(remote: str, dvc_remote: str, reg_remote: str = "") -> list[Job]:
                 DVC: _DVC_ADD + " one",
                 LFS: _GIT_ADD + " one",
                 GIT: _GIT_ADD + " one",
-                LIMIT: _READ,
+                LIMIT: _STORE,
             },
         ),
     ]

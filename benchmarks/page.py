@@ -17,8 +17,9 @@ memory), each tool with caches and folders of its own. Jobs in which reg is slow
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
 the smallest and the largest), *CPU* the seconds of processors, *peak* the largest process, *files* those made or
-changed, *stored* the bytes in the remote afterwards, Git's included. *limit* is what the machine can do: reading the
-bytes for `add`, `cp -r` for the others, importing the library that reads the command line for what starts.
+changed, *stored* the bytes in the remote afterwards, Git's included. *limit* is what the machine can do: for `add`
+reading the bytes into one file and waiting until that is on the disk, for the others `cp -r`, for what starts importing
+the library that reads the command line.
 """
 
 
