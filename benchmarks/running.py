@@ -5,13 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+_LAUNCHER = """
+import os, sys, time
+started = time.perf_counter()
+child = os.posix_spawn("/bin/sh", ["/bin/sh", "-ec", sys.argv[1]], os.environ)
+_, status, usage = os.wait4(child, 0)
+seconds = time.perf_counter() - started
+print(os.waitstatus_to_exitcode(status), seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+"""
+"""Runs one command. A process counts the memory of the one that started it as its own, so that one has to be small."""
 
 
 @dataclass(frozen=True)
@@ -55,23 +65,21 @@ def run(command: str, folder: Path, environment: Mapping[str, str], patience: fl
         When it fails or is ended.
     """
     with tempfile.TemporaryFile() as said:
-        started = time.perf_counter()
         process = subprocess.Popen(
-            ["/bin/sh", "-ec", command],
-            cwd=folder, env=dict(environment), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+            [sys.executable, "-I", "-S", "-c", _LAUNCHER, f"{{ {command}\n}} >/dev/null"],
+            cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=said, start_new_session=True, text=True,
         )  # fmt: skip
         late = threading.Timer(patience, os.killpg, (process.pid, signal.SIGKILL))
         late.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
+        answer, _ = process.communicate()
         late.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode == -signal.SIGKILL:
-            raise Failed(f"not over after {patience:.0f} s")
         if process.returncode:
+            raise Failed(f"not over after {patience:.0f} s")
+        code, seconds, processors, memory = answer.split()
+        if int(code):
             said.seek(0)
             raise Failed(f"{command}: {said.read().decode(errors='replace')[-2000:]}")
-    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10)
+    return Cost(float(seconds), float(processors), int(memory))
 
 
 def touched_since(folder: Path, moment: int) -> int:
