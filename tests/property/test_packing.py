@@ -218,6 +218,34 @@ def test_file_that_got_shorter_while_it_was_read_is_refused(tmp_path: Path) -> N
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("cut", [0, 1, 5000])
+def test_pack_of_a_file_that_shrank_and_grew_again_is_what_its_name_says(tmp_path: Path, cut: int) -> None:
+    path, size = tmp_path / "file", 160 * KIB
+    path.write_bytes(random.Random(4).randbytes(size))
+    real = OpenPack.append_range
+
+    def disturbed(pack: OpenPack, descriptor: int, offset: int, memory: memoryview, name: str) -> int:
+        if offset == 48 * KIB:
+            os.truncate(path, offset + cut)
+        count = real(pack, descriptor, offset, memory, name)
+        if offset == 48 * KIB:
+            with path.open("ab") as file:
+                file.write(bytes(size - path.stat().st_size))
+        return count
+
+    packer = Packer(str(tmp_path), lambda _: None)
+    with pytest.MonkeyPatch.context() as patch, path.open("rb") as file:
+        patch.setattr(OpenPack, "append_range", disturbed)
+        with pytest.raises(Conflict, match="changed while it was read"):
+            packer.store_large(file.fileno(), size, str(path))
+    packer.finish()
+    for pack in packer.closed:
+        assert pack.row is not None
+        content = Path(pack.path).read_bytes()
+        assert (hash_bytes(content), len(content)) == (pack.row.id, pack.row.size)
+        assert sum(length for _, length in pack.chunks()) == len(content)
+
+
 @given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), st.integers(1, 1 << 40)), max_size=5))
 def test_chunk_list_is_read_as_it_was_written(chunks: list[tuple[bytes, int]]) -> None:
     assert decode_chunks(encode_chunks(chunks)) == chunks

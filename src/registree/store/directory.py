@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import stat
@@ -11,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
 from registree.store.base import Sent, Store, check_whole, nobody, write_at
-from registree.store.files import try_hardlink
+from registree.store.files import copy_range, try_hardlink
 
 TEMPORARY = ".tmp-"
 _COPIED_AT_ONCE = 256 << 20
@@ -67,18 +66,8 @@ class DirectoryStore(Store):
         with self._translated(key):
             source = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
-                done = 0
-                while done < length:
-                    try:
-                        copied = os.copy_file_range(source, descriptor, length - done, offset + done, position + done)
-                    except OSError as error:
-                        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
-                            raise
-                        rest = super().copy_range(key, offset + done, length - done, descriptor, position + done)
-                        return rest if not done else None
-                    if not copied:
-                        raise ObjectMissing(key, self.address)
-                    done += copied
+                if copy_range(source, descriptor, offset, length, position) < length:
+                    raise ObjectMissing(key, self.address)
                 return None
             finally:
                 os.close(source)

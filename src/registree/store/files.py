@@ -48,23 +48,35 @@ def hash_file(path: str) -> ContentId:
         return ContentId(hasher.digest())
 
 
+def copy_range(source: int, target: int, offset: int, length: int, position: int) -> int:
+    """Copy bytes from one open file to another; the kernel copies, and shares blocks where the disk can.
+
+    Returns
+    -------
+    How many were copied: fewer than `length` when the file ends before.
+    """
+    done = 0
+    while done < length:
+        try:
+            copied = os.copy_file_range(source, target, length - done, offset + done, position + done)
+        except OSError as error:
+            if error.errno not in _CANNOT:
+                raise
+            block = os.pread(source, min(_SMALL, length - done), offset + done)
+            copied = os.pwrite(target, block, position + done) if block else 0
+        if not copied:
+            break
+        done += copied
+    return done
+
+
 def copy_file(source: str, target: str, mode: int) -> None:
-    """Copy a file to a new path; the kernel copies, and shares blocks where the disk can."""
+    """Copy a file to a new path, as `copy_range` does."""
     reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            left = os.fstat(reader).st_size
-            while left:
-                try:
-                    copied = os.copy_file_range(reader, writer, left)
-                except OSError as error:
-                    if error.errno not in _CANNOT:
-                        raise
-                    copied = os.write(writer, os.read(reader, _SMALL))
-                if not copied:
-                    break
-                left -= copied
+            copy_range(reader, writer, 0, os.fstat(reader).st_size, 0)
         finally:
             os.close(writer)
     finally:

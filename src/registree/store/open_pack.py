@@ -1,4 +1,4 @@
-"""A pack that is being written: hashed, written and flushed to the disk by two threads while the caller reads on."""
+"""A pack that is being written: hashed, written and flushed to the disk by other threads while the caller reads on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from registree.model.places import Extent, Extents, PackRow, merge_extents
 from registree.store.base import write_at
 from registree.store.block_reader import BLOCK
 from registree.store.chunk_index import decode_chunks, encode_chunks
-from registree.store.files import hash_file
+from registree.store.files import copy_range, hash_file
 
 _BUFFER = 4 << 20
 _WAITING = 3
@@ -25,14 +25,16 @@ _FLUSHED_AT_ONCE = 64 << 20
 
 
 class PackThreads:
-    """The two threads behind packs: one hashes and writes, in order; one waits for the disk."""
+    """The threads behind packs: one reads, one hashes and writes, in order; one waits for the disk."""
 
     def __init__(self) -> None:
+        self.reading = ThreadPoolExecutor(1, thread_name_prefix="reg-reading")
         self.writing = ThreadPoolExecutor(1, thread_name_prefix="reg-writing")
         self.flushing = ThreadPoolExecutor(1, thread_name_prefix="reg-flushing")
 
     def close(self) -> None:
-        """End both, when what they have to do is done."""
+        """End them, when what they have to do is done."""
+        self.reading.shutdown()
         self.writing.shutdown()
         self.flushing.shutdown()
 
@@ -89,8 +91,24 @@ class OpenPack:
         self.note_chunk(chunk, length)
         return Pending(self, start, length)
 
+    def append_range(self, descriptor: int, offset: int, memory: memoryview, path: str) -> int:
+        """Add bytes of an open file and fill memory with them as they are in the pack: fewer where the file ends.
+
+        The caller notes their chunks with `note_chunk`; they are hashed when the pack is closed.
+        """
+        self._hasher = None
+        if self.sources is not None:
+            count = os.preadv(descriptor, [memory], offset)
+            self._describe((path, offset), count)
+        else:
+            copied = copy_range(descriptor, self._descriptor, offset, len(memory), self.size)
+            count = os.preadv(self._descriptor, [memory[:copied]], self.size)
+            self._flush_later(count)
+        self.size += count
+        return count
+
     def append_block(self, block: bytes, source: tuple[str, int]) -> None:
-        """Add bytes whose chunks the caller notes with `note_chunk`; they are hashed when the pack is closed."""
+        """Add bytes that were read already; see `append_range`."""
         self._hasher = None
         if self.sources is not None:
             self._describe(source, len(block))
@@ -130,7 +148,10 @@ class OpenPack:
 
     def _write(self, content: bytes | memoryview, start: int) -> None:
         write_at(self._descriptor, content, start)
-        self._unflushed += len(content)
+        self._flush_later(len(content))
+
+    def _flush_later(self, size: int) -> None:
+        self._unflushed += size
         if self._threads is not None and self._unflushed >= _FLUSHED_AT_ONCE:
             self._unflushed = 0
             self._flushing.append(self._threads.flushing.submit(os.fdatasync, self._descriptor))

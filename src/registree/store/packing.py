@@ -96,9 +96,9 @@ class Packer:
         Raises
         ------
         Conflict
-            When it turns out shorter or longer than that.
+            When it turns out shorter than that.
         """
-        reader = BlockReader(descriptor, self._threads.writing)
+        reader = BlockReader(descriptor, size, self._threads.reading, self._threads.writing)
         try:
             own = size >= OWN_PACK_FROM
             places = _merged(self._store_own(reader, path) if own else self._store_shared(reader, path))
@@ -127,7 +127,7 @@ class Packer:
         pack = self._new_own_pack()
         whole = True  # every byte so far is in `pack`, or in full packs before it
         before = 0  # bytes of the file in those full packs
-        reader.sink = lambda block, start: pack.append_block(block, (path, start))
+        reader.sink = lambda descriptor, start, memory: pack.append_range(descriptor, start, memory, path)
         for chunk in self._cutter.cut_stream(reader):
             identifier = hash_bytes(chunk.data)
             found = self.find(identifier)
@@ -156,7 +156,10 @@ class Packer:
             self._index.note(identifier, place)
             self.stored += chunk.length
             yield place
+        reader.stop_sink()
         content = reader.finish()
+        if whole and pack.size > reader.position - before:  # the file shrank and grew while it was read
+            pack.cut_back(reader.position - before)
         if pack.size:
             self._close(pack, content if whole and not before else None)
         else:

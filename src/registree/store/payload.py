@@ -16,7 +16,8 @@ from registree.execute import Progress, Silent
 from registree.model.ids import id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
-from registree.store.base import PIECE, write_at
+from registree.store.base import PIECE
+from registree.store.files import copy_range
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
 
@@ -74,15 +75,15 @@ def write_large(
             os.ftruncate(descriptor, wanted.entry.size)
         with open(note, "a", encoding="ascii") as log:
             hasher = blake3()
-            spare: list[bytearray] = []
+            buffer = bytearray(PIECE)
             waiting: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
             for piece in pieces:
                 if len(waiting) >= 2 * _AHEAD:
-                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, spare)
+                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, buffer)
                 is_done = (piece.position, piece.length) in done
-                waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor, spare)))
+                waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor)))
             while waiting:
-                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, spare)
+                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, buffer)
     finally:
         os.close(descriptor)
     os.unlink(note)
@@ -128,15 +129,10 @@ class _Piece(NamedTuple):
 
 
 class _Copied(NamedTuple):
-    """A piece that was copied.
-
-    `fetched` says how many of its bytes came from a pack; `content` is all of them when they are at hand, and `buffer`
-    where they lie, if that may be used again.
-    """
+    """A piece that was copied: how many of its bytes came from a pack, and all of them when they are at hand."""
 
     fetched: int
-    content: memoryview | None = None
-    buffer: bytearray | None = None
+    content: memoryview | None
 
 
 def _finish(
@@ -146,37 +142,33 @@ def _finish(
     descriptor: int,
     hasher: blake3,
     progress: Progress,
-    spare: list[bytearray],
+    buffer: bytearray,
 ) -> int:
-    """Wait for a piece, note it, and hash it, while the next ones come."""
-    copied = _Copied(0)
+    """Wait for a piece, note it, and hash it, while the next ones come; the buffer is what to read it into."""
+    copied = _Copied(0, None)
     if future is not None:
         copied = future.result()
         log.write(f"{piece.position} {piece.length}\n")
         log.flush()
     content = copied.content
-    hasher.update(content if content is not None else os.pread(descriptor, piece.length, piece.position))
-    if copied.buffer is not None:
-        spare.append(copied.buffer)
+    if content is None:  # fresh memory for each would cost as much as reading does
+        content = memoryview(buffer)[: os.preadv(descriptor, [buffer], piece.position)][: piece.length]
+    hasher.update(content)
     progress.advance(0, piece.length)
     return copied.fetched
 
 
-def _copy(reader: TreeReader, piece: _Piece, descriptor: int, spare: list[bytearray]) -> _Copied:
-    """Bring one piece; fresh memory for each would cost as much as copying it does."""
+def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> _Copied:
+    """Bring one piece."""
     if piece.local is not None:
         path, offset = piece.local
         with suppress(OSError):
-            buffer = spare.pop() if spare else bytearray(PIECE)
-            content = memoryview(buffer)[: piece.length]
             source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                count = os.preadv(source, [content], offset)
+                if copy_range(source, descriptor, offset, piece.length, piece.position) == piece.length:
+                    return _Copied(0, None)
             finally:
                 os.close(source)
-            if count == piece.length:
-                write_at(descriptor, content, piece.position)
-                return _Copied(0, content, buffer)
     return _Copied(piece.length, reader.copy_pack(piece.extent, descriptor, piece.position))
 
 
