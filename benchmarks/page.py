@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.jobs import LIMIT, REG
+from benchmarks.jobs import LIMIT, REG, STARTING, on_a_directory, on_s3, one_large_file
 
 _ORDER = ("small", "s3", "large", "medium", "million", "growing", "catalog", "starting")
 _HEAD = """# Benchmarks
 
-Written by `make bench` (`python -m benchmarks.bench --only small` measures one part anew); what each tool runs is in
-`benchmarks/jobs.py`. Whole processes, in turn, on one disk and one S3 server (Ceph's gateway on loopback, objects in
+Written by `make bench` (`python -m benchmarks.bench --only small` measures one part anew); what each tool runs stands
+at the end. Whole processes, in turn, on one disk and one S3 server (Ceph's gateway on loopback, objects in
 memory), each tool with caches and folders of its own. Jobs in which reg is slower are here too.
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
@@ -38,7 +38,21 @@ def write_page(results: Mapping[str, Any]) -> str:
             ]
             lines += _table(jobs, part["failed"].get(title, {}))
             lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+    return "\n".join([*lines, *_commands()]).rstrip() + "\n"
+
+
+def _commands() -> list[str]:
+    """List what each tool runs for each job."""
+    names = {name: name for name in ("reg", "dvc", "s5cmd", "python")}
+    names |= {"data": "DATA", "data_s5": "DATA", "place": "PLACE", "bucket": "BUCKET", "endpoint": "URL"}
+    rows: dict[tuple[str, str], str] = {}
+    for script in (on_a_directory(1, 1), one_large_file(), on_s3()):
+        for job in script:
+            rows |= {(job.name, tool): command for tool, command in job.commands.items() if job.name}
+    for name, commands in STARTING.items():
+        rows |= {(name, tool): command for tool, command in commands.items()}
+    shown = [f"| {job} | {tool} | `{command.format(**names)}` |" for (job, tool), command in rows.items()]
+    return ["## Commands", "", "| job | tool | command |", "| --- | --- | --- |", *shown]
 
 
 def _table(jobs: Mapping[str, Any], failed: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from registree import errors
+from registree.cli.app import VERBS, build
 from registree.cli.output import EXIT_CODES
 from tests.conftest import Reg, git, tree, write
 
@@ -151,6 +154,24 @@ def test_version_imports_next_to_nothing() -> None:
     version, modules = done.stdout.split("\n")[:2]
     assert version.startswith("reg ")
     assert int(modules) <= 75
+
+
+def test_verbs_are_listed_with_what_they_say_of_themselves() -> None:
+    full, listing = get_command(build()), get_command(build(listing=True))
+    assert isinstance(full, TyperGroup)
+    assert isinstance(listing, TyperGroup)
+    assert list(full.commands) == list(listing.commands) == list(VERBS)
+    for name, command in full.commands.items():
+        assert command.get_short_help_str(500) == VERBS[name].summary
+        assert listing.commands[name].get_short_help_str(500) == VERBS[name].summary
+
+
+def test_list_of_verbs_imports_none_of_them() -> None:
+    code = "import sys; from registree.cli.app import run; run(['--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "sync" in done.stdout
+    modules = done.stdout.splitlines()[-1].split()
+    assert not [name for name in modules if name.startswith(("dulwich", "registree.operations", "yaml"))]
 
 
 @pytest.mark.parametrize("verb", ["status", "add", "push"])

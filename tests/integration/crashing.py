@@ -31,7 +31,7 @@ CRASHED = 137
 def _serve() -> None:
     from registree.cli import app  # noqa: PLC0415 -- the tests import this module too
 
-    for module in (*(f"registree.cli.{name}" for name in set(app.VERBS.values())), "dulwich.porcelain", "sqlite3"):
+    for module in (*{f"registree.cli.{verb.module}" for verb in app.VERBS.values()}, "dulwich.porcelain", "sqlite3"):
         importlib.import_module(module)
     for line in sys.stdin:
         children = [_start(app.run, **request) for request in json.loads(line)]

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import typer
 from typer.main import get_command
@@ -21,33 +22,41 @@ _GO_ON = "\nreg: interrupted; run the same command again to go on\n"
 _PATIENCE = 1.5
 """Seconds in which an interrupted command has to end by itself."""
 
+
+class Verb(NamedTuple):
+    """The module that holds a verb, and what it is for."""
+
+    module: str
+    summary: str
+
+
 VERBS = {
-    "init": "setup",
-    "remote": "remotes",
-    "config": "setup",
-    "cache": "setup",
-    "add": "curate",
-    "commit": "curate",
-    "status": "check",
-    "push": "curate",
-    "pull": "curate",
-    "checkout": "curate",
-    "remove": "curate",
-    "move": "curate",
-    "verify": "check",
-    "mirror": "remotes",
-    "auth": "remotes",
-    "list": "browse",
-    "show": "browse",
-    "files": "browse",
-    "cat": "browse",
-    "diff": "browse",
-    "get": "consume",
-    "import": "consume",
-    "update": "consume",
-    "sync": "consume",
+    "init": Verb("setup", "Make a registry of a new or an existing Git repository."),
+    "config": Verb("setup", "Read or write this machine's settings."),
+    "add": Verb("curate", "Store files as datasets, or as their next versions."),
+    "commit": Verb("curate", "Commit what reg staged, and nothing else."),
+    "status": Verb("check", "Show what differs: files, metafiles, Git, outbox."),
+    "push": Verb("curate", "Send payload to the remote, then commits and tags."),
+    "pull": Verb("curate", "Fast-forward from the upstream, then bring payload."),
+    "checkout": Verb("curate", "Make files be what their metafiles say."),
+    "remove": Verb("curate", "Stop tracking a dataset, or take files out of one without having it."),
+    "move": Verb("curate", "Give a dataset another name."),
+    "verify": Verb("check", "Check that files, or every byte of versions on the remote, are what the metafiles name."),
+    "mirror": Verb("remotes", "Copy what one remote lacks of another, from remote to remote."),
+    "list": Verb("browse", "List the datasets of a registry."),
+    "show": Verb("browse", "Describe a dataset: its size, folders, versions and labels."),
+    "files": Verb("browse", "List the files in a dataset, without fetching them."),
+    "cat": Verb("browse", "Write one file of a dataset to stdout, verified."),
+    "diff": Verb("browse", "Compare two revisions of datasets, file by file."),
+    "get": Verb("consume", "Fetch data once, anywhere, with no connection kept."),
+    "import": Verb("consume", "Bring data in, pinned, and keep the connection."),
+    "update": Verb("consume", "Move imports to what they want now; local edits are never lost."),
+    "sync": Verb("consume", "Make files be what the locks say."),
+    "cache": Verb("setup", "The cache of files and registries; always safe to delete."),
+    "remote": Verb("remotes", "Where payload lives: list, add, remove or override remotes."),
+    "auth": Verb("remotes", "Which credentials are used where."),
 }
-"""Every verb and the module that holds it, so that one verb does not import what another needs."""
+"""Every verb, so that one does not import what another needs, and the list of them imports none."""
 
 HELP = """A package manager for data, on plain Git and a plain bucket.
 
@@ -58,8 +67,8 @@ Anywhere:       reg get REGISTRY NAME@REV.
 """
 
 
-def build(verb: str = "") -> typer.Typer:
-    """Return the application with one verb, or with all of them."""
+def build(verb: str = "", *, listing: bool = False) -> typer.Typer:
+    """Return the application with one verb, or with all of them; `listing` is enough to list them."""
     app = typer.Typer(
         name="reg",
         help=HELP,
@@ -84,7 +93,11 @@ def build(verb: str = "") -> typer.Typer:
             except OSError as error:
                 raise typer.BadParameter(f"{directory}: {error.strerror}", param_hint="--directory") from None
 
-    for module in dict.fromkeys([VERBS[verb]] if verb in VERBS else VERBS.values()):
+    if listing:
+        for name, known in VERBS.items():
+            app.command(name, help=known.summary)(_listed)
+        return app
+    for module in dict.fromkeys(known.module for known in ([VERBS[verb]] if verb in VERBS else VERBS.values())):
         importlib.import_module(f"registree.cli.{module}").register(app)
     order = [verb] if verb in VERBS else list(VERBS)
     commands = {command.name: command for command in app.registered_commands}
@@ -92,13 +105,18 @@ def build(verb: str = "") -> typer.Typer:
     return app
 
 
+def _listed() -> None:
+    raise AssertionError("a verb was only listed")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code."""
     verb = _verb(arguments)
+    listing = verb not in VERBS and "_REG_COMPLETE" not in os.environ
     json = "--json" in arguments
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = get_command(build(verb))(list(arguments), prog_name="reg", standalone_mode=False)
+        code = get_command(build(verb, listing=listing))(list(arguments), prog_name="reg", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer has turned the interrupt into its code
             sys.stderr.write(_GO_ON)
