@@ -73,7 +73,7 @@ def run(command: str, folder: Path, environment: Mapping[str, str], patience: fl
         late.start()
         answer, _ = process.communicate()
         late.cancel()
-        if process.returncode:
+        if process.returncode == -signal.SIGKILL:
             raise Failed(f"not over after {patience:.0f} s")
         code, seconds, processors, memory = answer.split()
         if int(code):

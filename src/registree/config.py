@@ -185,8 +185,9 @@ def _option_names(options: Mapping[str, Any]) -> list[str]:
 class Settings(msgspec.Struct, frozen=True):
     """What a machine or a user decides.
 
-    `link` lists how files may come from the cache, the best first; `jobs` is the number of transfers at once (0: as
-    the machine suggests); `lock_wait` is in seconds; `retries` is how often a request to a remote is tried again.
+    `link` lists how files may come from the cache, the best first; `jobs` is the number of transfers at once, and of
+    processes that work on files (0: as the machine suggests); `lock_wait` is in seconds; `retries` is how often a
+    request to a remote is tried again.
     """
 
     cache_dir: str = ""

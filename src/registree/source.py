@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import cached_property
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
@@ -98,18 +99,19 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
         return tuple(LinkKind(name) for name in self.settings.link)
 
     def open_store(self, url: str, base: str, options: Mapping[str, Any]) -> Store:
-        """Open the store at a URL or a path, once; a relative path starts at `base`."""
+        """Open the store at a URL or a path, unless it is in use already; a relative path starts at `base`."""
         wanted = (url, base if is_local(url) else "", repr(sorted(options.items())))
-        if wanted not in self._stores:
-            self._stores[wanted] = open_store(
+        store = self._stores.get(wanted)
+        if store is None:
+            store = self._stores[wanted] = open_store(
                 url, base, options,
                 network=self.network, meter=self.meter, retries=self.settings.retries, offline=self.offline,
             )  # fmt: skip
-        return self._stores[wanted]
+        return store
 
     @cached_property
-    def _stores(self) -> dict[tuple[str, str, str], Store]:
-        return {}
+    def _stores(self) -> WeakValueDictionary[tuple[str, str, str], Store]:
+        return WeakValueDictionary()
 
     def with_settings(self, local: str | None) -> Machine:
         """Return it with the user's settings and those of one repository's `.reg/config.yaml`."""

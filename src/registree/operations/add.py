@@ -10,20 +10,17 @@ import msgspec
 from msgspec.structs import replace
 
 from registree.errors import InvalidInput, NotFound
-from registree.git.ignore import gitignore_edits
+from registree.git.ignore import gitignore_edits, rules_above
 from registree.git.repository import Edit, chain
 from registree.model.ids import ContentId
 from registree.model.manifest import Entry, Kind, manifest_id
 from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
-from registree.operations.observing import note_clean, observed_entries
+from registree.operations.observing import fingerprint_of, note_clean, observed_entries
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.state import Stat
 from registree.store.tree_writer import WrittenTree
 from registree.workspace import Workspace
-
-_FINGERPRINT_FROM = 100_000
-"""Files from which the first `status` should not have to compare them all: it would take seconds."""
 
 
 class AddedDataset(msgspec.Struct, frozen=True):
@@ -78,6 +75,7 @@ def add(
         if dry_run:
             return AddResult(tuple(_would_add(workspace, name) for name in names), None)
         began = time.time_ns()
+        rules_of = {name: rules_above(workspace.root, name) for name in names}
         run = OutboxWriter(workspace, in_place=in_place)
         try:
             writers = []
@@ -86,11 +84,14 @@ def add(
                 writer = run.dataset(name, before.manifest if before is not None else None)
                 writer.write_work_tree()
                 writers.append(writer)
+            found = [  # while the disk writes
+                workspace.machine.executor.submit(fingerprint_of, workspace, name, writer.files, rules)
+                for writer, (name, rules) in zip(writers, rules_of.items(), strict=True)
+            ]
             added = [_next_metafile(workspace, *pair) for pair in zip(writers, run.finish(), strict=True)]
             run.publish()
-            for result, _ in added:
-                if result.files >= _FINGERPRINT_FROM:
-                    note_clean(workspace, result.name, result.manifest, result.files, began)
+            for (result, _), future in zip(added, found, strict=True):
+                note_clean(workspace, result.name, result.manifest, future.result(), began)
         finally:
             workspace.outbox.abandon()
         edits: dict[str, Edit] = {}

@@ -83,7 +83,7 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
             hint="move them away, or --force deletes them; --keep leaves the files",
             paths=tuple(sorted(hidden)),
         )
-    found = status_of(workspace, name, metafile, [])
+    found = status_of(workspace, name, metafile, [], compare=True)
     unknown = [change for change in found.changes if change.after and change.after.kind != Kind.DIRECTORY]
     if unknown or found.problem or found.disk == "unknown":
         raise Conflict(

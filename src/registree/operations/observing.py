@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from registree.errors import StoreError
 from registree.git.ignore import RegIgnore, rules_above
 from registree.model.ids import EMPTY, hash_bytes
 from registree.model.manifest import Entry, Kind
@@ -68,30 +69,38 @@ def observed_entries(
         yield observed.entry
 
 
-def fingerprint_of(workspace: Workspace, name: str, files: int) -> Fingerprint | None:
-    """Return the fingerprint of a dataset's work tree of about so many files, and of what is left out of it."""
-    found = fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
-    if found is None:
-        return None
-    return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name)))
-
-
-def note_clean(
-    workspace: Workspace, name: str, manifest: bytes, files: int, since: int, found: Fingerprint | None = None
-) -> None:
-    """Note that a work tree is what a manifest says, so that the next look at it need not compare them.
+def fingerprint_of(workspace: Workspace, name: str, files: int, rules: bytes | None = None) -> Fingerprint | None:
+    """Return the fingerprint of a dataset's work tree; None when it is small, or cannot be had.
 
     Parameters
     ----------
-    since
-        When it began to be read (nanoseconds since the epoch): if anything changed after that, nothing is noted.
-    found
-        Its fingerprint, if that was taken after `since` already.
+    files
+        How many there may be.
+    rules
+        The `rules_above` it, when they were read before.
     """
-    if files >= FINGERPRINT_FROM:
-        found = found or fingerprint_of(workspace, name, files)
-        if found is not None and found.is_older(since):
-            workspace.state.update(clean=[(name, manifest, found.digest)])
+    if files < FINGERPRINT_FROM:
+        return None
+    try:
+        rules = rules_above(workspace.root, name) if rules is None else rules
+        found = fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
+    except (OSError, StoreError):  # whoever compares the files says what is wrong
+        return None
+    return found._replace(digest=hash_bytes(found.digest + rules))
+
+
+def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerprint | None, since: int) -> None:
+    """Note the fingerprint of a work tree that is what it should be, so that the next look at it need not compare it.
+
+    Parameters
+    ----------
+    version
+        What it should be: see `State.clean`.
+    since
+        When looking at it began (nanoseconds since the epoch): what changed after that, or just before, is not trusted.
+    """
+    if found is not None and found.is_older(since):
+        workspace.state.update(clean=[(name, version, found.digest)])
 
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import msgspec
@@ -22,7 +22,7 @@ from registree.source import Machine
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
-from registree.store.state import CLOCK_STEP, Learning, Stat, stat_row
+from registree.store.state import CLOCK_STEP, Learning, Stat, as_row
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
 
@@ -44,13 +44,14 @@ class Applied(msgspec.Struct, frozen=True):
     """What was done to a work tree: files written and deleted, bytes that came from a remote.
 
     `at` is when all was verified, before anything got its name (nanoseconds since the epoch): what changed later is
-    not ours.
+    not ours. `inodes` are those of files that a plan placed, by their paths in the dataset.
     """
 
     written: int
     deleted: int
     fetched_bytes: int
     at: int
+    inodes: Mapping[str, int] = {}
 
 
 @contextmanager
@@ -242,10 +243,11 @@ def apply_plan(
             _empty(folder)
             staged, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
         at = _verified_at(sum(entry.size for entry, _ in staged))
+        inodes = {entry.path: os.stat(path).st_ino for entry, path in staged if entry.is_file}
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
         for entry, path in staged:
             _swap_in(root, entry, path)
-    return Applied(len(staged), len(plan.delete), fetched, at)
+    return Applied(len(staged), len(plan.delete), fetched, at, inodes)
 
 
 def _stage(
@@ -332,19 +334,20 @@ def _clear_above(root: str, path: str) -> None:
             return
 
 
-def note_applied(workspace: Workspace, name: str, content: Content, plan: Plan, at: int) -> None:
-    """Note in the state what `apply_plan` wrote, at a time (nanoseconds since the epoch)."""
+def note_applied(workspace: Workspace, name: str, content: Content, plan: Plan, applied: Applied) -> None:
+    """Note in the state what `apply_plan` wrote."""
     root = os.path.join(workspace.root, name)
-    workspace.state.update(stats=_stats_of(root, name, plan, at), placed=[(name, content.manifest)])
+    workspace.state.update(stats=_stats_of(root, name, plan, applied), placed=[(name, content.manifest)])
 
 
-def _stats_of(root: str, name: str, plan: Plan, at: int) -> Iterator[tuple[str, Stat]]:
+def _stats_of(root: str, name: str, plan: Plan, applied: Applied) -> Iterator[tuple[str, Stat]]:
     for entry in (step.after for step in plan.write):
         if entry is not None and entry.is_file:
             with suppress(OSError):
-                row = stat_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content, at)
-                if row is not None:
-                    yield (join(name, entry.path) if entry.path else name), row
+                found = as_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content)
+                same = found.inode == applied.inodes.get(entry.path) and found.size == entry.size
+                if same and found.mtime <= applied.at - CLOCK_STEP:  # getting its name has changed its time of change
+                    yield (join(name, entry.path) if entry.path else name), found
 
 
 def reuse_from(root: str, gone: Iterable[tuple[Entry, Extents]]) -> Reuse:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from registree.errors import FormatError, InvalidInput, ObjectMissing, RegError
 from registree.model.diff import Change, diff_entries, find_renames
+from registree.model.ids import hash_bytes
 from registree.model.metafile import DatasetFile, ImportFile, Metafile
 from registree.model.paths import METAFILE_SUFFIX
 from registree.model.selection import Selection
@@ -101,19 +102,28 @@ def status(workspace: Workspace, *, remote: bool = False) -> Status:
     )
 
 
-def status_of(workspace: Workspace, name: str, metafile: Metafile, learnt: list[tuple[str, Stat]]) -> DatasetStatus:
-    """Compare one work tree with its metafile; rows for the stat cache are added to `learnt`."""
+def status_of(
+    workspace: Workspace, name: str, metafile: Metafile, learnt: list[tuple[str, Stat]], *, compare: bool = False
+) -> DatasetStatus:
+    """Compare one work tree with its metafile; rows for the stat cache are added to `learnt`.
+
+    Parameters
+    ----------
+    compare
+        Compare it although its fingerprint says that it is what it was.
+    """
     kind = "dataset" if isinstance(metafile, DatasetFile) else "import"
     if not os.path.lexists(os.path.join(workspace.root, name)):
         return DatasetStatus(name, kind, "absent")
-    recorded = metafile if isinstance(metafile, DatasetFile) else metafile.lock
     began = time.time_ns()
-    known = workspace.state.clean(name, recorded.manifest)
-    seen = fingerprint_of(workspace, name, recorded.files) if known is not None else None
-    if seen is not None and seen.digest == known:
-        return DatasetStatus(name, kind, "clean")
+    files = metafile.files if isinstance(metafile, DatasetFile) else metafile.lock.files
+    version = _version(metafile)
     try:
         content = _recorded(workspace, metafile)
+        found = fingerprint_of(workspace, name, files)
+        known = workspace.state.clean(name, version)
+        if found is not None and found.digest == known and not compare:
+            return DatasetStatus(name, kind, "clean")
         changes = find_renames(diff_entries(content.entries(), observed_entries(workspace, name, learnt)))
     except InvalidInput as error:  # something that no dataset may hold came into the folder
         return DatasetStatus(name, kind, "changed", problem=error.message)
@@ -122,10 +132,18 @@ def status_of(workspace: Workspace, name: str, metafile: Metafile, learnt: list[
     except RegError as error:
         return DatasetStatus(name, kind, "unknown", problem=error.message)
     if not changes:
-        note_clean(workspace, name, recorded.manifest, recorded.files, began, seen)
-    elif known is not None:
+        note_clean(workspace, name, version, found, began)
+    elif known is not None:  # the disk may have changed a file without its times
         workspace.state.update(unclean=[name])
     return DatasetStatus(name, kind, "changed" if changes else "clean", tuple(changes))
+
+
+def _version(metafile: Metafile) -> bytes:
+    """Return what tells the content that a metafile names from any other."""
+    if isinstance(metafile, DatasetFile):
+        return metafile.manifest
+    selection = repr((metafile.part, metafile.include, metafile.exclude))
+    return hash_bytes(metafile.lock.manifest + selection.encode(errors="surrogateescape"))
 
 
 def _recorded(workspace: Workspace, metafile: Metafile) -> Content:

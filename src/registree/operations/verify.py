@@ -66,8 +66,8 @@ def verify_disk(workspace: Workspace, names: Sequence[str] = (), *, deep: bool =
         files += metafile.files if isinstance(metafile, DatasetFile) else metafile.lock.files
         size += metafile.size if isinstance(metafile, DatasetFile) else metafile.lock.size
         if deep:
-            workspace.state.update(forget=_stale(workspace, name, root), unclean=[name])
-        found = status_of(workspace, name, metafile, [])
+            workspace.state.update(forget=_stale(workspace, name, root))
+        found = status_of(workspace, name, metafile, [], compare=True)
         problems += [Problem(name, f"{change.kind.value}: {change.path or name}") for change in found.changes]
         if found.problem:
             problems.append(Problem(name, found.problem))

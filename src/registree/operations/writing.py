@@ -147,6 +147,7 @@ class DatasetWriter:
         self.name = name
         self.learning = Learning(run.workspace.state, name)
         self.stored = 0
+        self.files = 0
         self.contents = ContentsCounter()
         self._run = run
         self._workspace = run.workspace
@@ -195,6 +196,7 @@ class DatasetWriter:
         try:
             for entry, places, kept in self._walk():
                 self.contents.add(entry)
+                self.files += 1
                 run.append(entry)
                 as_before = as_before and kept
                 if entry.is_file and entry.size:

@@ -27,21 +27,23 @@ Read: TypeAlias = tuple[bytes, int, int, int, int] | None
 """A file read: its content id, its times of modification and of change (nanoseconds), its inode and its mode. None when
 it has more or fewer bytes by now."""
 Listed: TypeAlias = tuple[bytes, int, list[bytes]]
-"""A folder listed: a hash over what is in it, when the last of that changed (nanoseconds), and the folders in it."""
+"""A folder listed: a hash over it and what is in it, when the last of that changed (nanoseconds), and the folders in
+it."""
 
 
 def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> list[Listed]:
     """List folders at given paths; the memory is not used, and `parent` is as in `read_files`.
 
-    Hashed are names, and of what is no folder its mode, size, times and inode: not the time of change of a file with
-    several links, which linking it elsewhere changes alone.
+    Hashed are names, times and inodes, and of what is no folder its mode and size: not the time of change of a file
+    with several links, which linking it elsewhere changes alone. A folder's own times tell what was taken out of it.
     """
     listed: list[Listed] = []
     for folder in rows:
         _stop_without(parent)
-        entries: list[bytes] = []
+        own = os.stat(folder, follow_symlinks=False)
+        newest = max(own.st_mtime_ns, own.st_ctime_ns)
+        entries = [b"%d %d %d" % (own.st_mtime_ns, own.st_ctime_ns, own.st_ino)]
         folders: list[bytes] = []
-        newest = 0
         with os.scandir(folder) as listing:
             for entry in listing:
                 if entry.is_dir(follow_symlinks=False):

@@ -59,7 +59,7 @@ class BlockReader:
         if not self._left:
             while self._asked < self._size and len(self._coming) < _AHEAD:
                 length = min(BLOCK, self._size - self._asked)
-                memory = self._spare.pop() if self._spare else memoryview(bytearray(BLOCK))
+                memory = self._spare.pop() if self._spare else memoryview(bytearray(length))
                 self._coming.append(self._reading.submit(self._read, self._asked, memory[:length]))
                 self._asked += length
             self._left = self._coming.popleft().result() if self._coming else memoryview(b"")

@@ -104,7 +104,7 @@ class DirectoryStore(Store):
             temporary = _temporary_in(folder)
             os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
             try:
-                alike = _access(temporary) == _access(path)
+                alike = _are_as_accessible(path, temporary)
                 os.unlink(temporary)
                 if not alike or not try_hardlink(path, temporary):
                     return False
@@ -196,6 +196,14 @@ def sync_directory(path: str) -> None:
 
 def _temporary_in(folder: str) -> str:
     return f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
+
+
+def _are_as_accessible(path: str, other: str) -> bool:
+    """Tell whether two files have one owner, and may be read and written by the same people."""
+    try:
+        return _access(path) == _access(other)
+    except OSError:  # a disk that keeps no access lists may refuse to be asked
+        return False
 
 
 def _access(path: str) -> tuple[int, int, int, dict[str, bytes]]:

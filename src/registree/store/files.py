@@ -59,9 +59,9 @@ def copy_range(source: int, target: int, offset: int, length: int, position: int
     while done < length:
         try:
             copied = os.copy_file_range(source, target, length - done, offset + done, position + done)
-        except OSError as error:
-            if error.errno not in _CANNOT:
-                raise
+        except OSError:
+            copied = 0
+        if not copied:  # the file ends, or this disk or kernel cannot: whatever is wrong is said now
             block = os.pread(source, min(_SMALL, length - done), offset + done)
             copied = os.pwrite(target, block, position + done) if block else 0
         if not copied:

@@ -31,8 +31,8 @@ class Fingerprint(NamedTuple):
         return self.newest <= moment - CLOCK_STEP
 
 
-def fingerprint(root: str, files: int, processes: int) -> Fingerprint | None:
-    """Return the fingerprint of a folder; None when it is none, or something in it cannot be looked at.
+def fingerprint(root: str, files: int, processes: int) -> Fingerprint:
+    """Return the fingerprint of a folder.
 
     Parameters
     ----------
@@ -40,13 +40,20 @@ def fingerprint(root: str, files: int, processes: int) -> Fingerprint | None:
         How many there may be.
     processes
         How many others may help.
+
+    Raises
+    ------
+    OSError
+        When it is no folder, or something in it cannot be looked at.
+    StoreError
+        When a process that helped was killed.
     """
+    if not stat.S_ISDIR(os.lstat(root).st_mode):
+        raise NotADirectoryError(root)
     workers = Workers(Memory(1, mmap.PAGESIZE), processes if files >= _WORTH_A_WORKER else 0, worth=0)
     hasher = blake3()
     newest = 0
     try:
-        if not stat.S_ISDIR(os.lstat(root).st_mode):
-            return None
         level = [os.fsencode(root)]
         while level:
             batches = [level[at : at + _FOLDERS] for at in range(0, len(level), _FOLDERS)]
@@ -57,8 +64,6 @@ def fingerprint(root: str, files: int, processes: int) -> Fingerprint | None:
                 newest = max(newest, latest)
                 below += [folder + b"/" + name for name in names]
             level = below
-    except OSError:  # whoever reads it will say what is wrong
-        return None
     finally:
         workers.close()
     return Fingerprint(hasher.digest(), newest)

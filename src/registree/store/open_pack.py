@@ -159,10 +159,12 @@ class OpenPack:
     def cut_back(self, size: int) -> None:
         """Drop the bytes after `size`."""
         if self.sources is not None:
-            path, start, _ = self.sources[-1]
-            self.sources[-1] = (path, start, size)
-            if not size:
-                self.sources.clear()
+            kept, self.sources[:] = list(self.sources), []
+            left = size
+            for path, start, length in kept:
+                if left:
+                    self.sources.append((path, start, min(length, left)))
+                    left -= min(length, left)
         else:
             os.ftruncate(self._descriptor, size)
         self.size = size

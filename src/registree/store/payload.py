@@ -152,7 +152,8 @@ def _finish(
         log.flush()
     content = copied.content
     if content is None:  # fresh memory for each would cost as much as reading does
-        content = memoryview(buffer)[: os.preadv(descriptor, [buffer], piece.position)][: piece.length]
+        content = memoryview(buffer)[: piece.length]
+        content = content[: os.preadv(descriptor, [content], piece.position)]
     hasher.update(content)
     progress.advance(0, piece.length)
     return copied.fetched

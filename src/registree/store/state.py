@@ -19,7 +19,7 @@ _SCHEMA = """
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
 CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
-CREATE TABLE clean (name TEXT PRIMARY KEY, manifest BLOB, fingerprint BLOB) WITHOUT ROWID;
+CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB) WITHOUT ROWID;
 CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
 """
 
@@ -177,9 +177,9 @@ class State:
         """Return the manifest that a dataset's work tree was last made from or added as."""
         return next((row[0] for row in self._query("SELECT manifest FROM placed WHERE name = ?", (name,))), None)
 
-    def clean(self, name: str, manifest: bytes) -> bytes | None:
-        """Return the fingerprint that a dataset's work tree had when it was what this manifest says."""
-        rows = self._query("SELECT fingerprint FROM clean WHERE name = ? AND manifest = ?", (name, manifest))
+    def clean(self, name: str, version: bytes) -> bytes | None:
+        """Return the fingerprint that a work tree had when it was a version (a manifest's id, or a part's)."""
+        rows = self._query("SELECT fingerprint FROM clean WHERE name = ? AND version = ?", (name, version))
         return next((row[0] for row in rows), None)
 
     def was_sent(self, pack: bytes) -> bool:
