@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from registree.errors import InvalidInput, NotFound
-from registree.git.ignore import gitignore_edits, rules_above
+from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, chain
 from registree.model.ids import ContentId
 from registree.model.manifest import Entry, Kind, manifest_id
@@ -75,7 +75,6 @@ def add(
         if dry_run:
             return AddResult(tuple(_would_add(workspace, name) for name in names), None)
         began = time.time_ns()
-        rules_of = {name: rules_above(workspace.root, name) for name in names}
         run = OutboxWriter(workspace, in_place=in_place)
         try:
             writers = []
@@ -85,8 +84,8 @@ def add(
                 writer.write_work_tree()
                 writers.append(writer)
             found = [  # while the disk writes
-                workspace.machine.executor.submit(fingerprint_of, workspace, name, writer.files, rules)
-                for writer, (name, rules) in zip(writers, rules_of.items(), strict=True)
+                workspace.machine.executor.submit(fingerprint_of, workspace, writer.name, writer.files)
+                for writer in writers
             ]
             added = [_next_metafile(workspace, *pair) for pair in zip(writers, run.finish(), strict=True)]
             run.publish()

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from registree.errors import StoreError
-from registree.git.ignore import RegIgnore, rules_above
+from registree.git.ignore import REGIGNORE, RegIgnore, rules_above
 from registree.model.ids import EMPTY, hash_bytes
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.store.files import hash_file
 from registree.store.fingerprint import Fingerprint, fingerprint
 from registree.store.scanning import STRANGE, Found, scan
-from registree.store.state import Stat, State, stat_row
+from registree.store.state import CLOCK_STEP, Stat, State, stat_row
 from registree.workspace import Workspace
 
 FINGERPRINT_FROM = 2000
@@ -69,24 +69,18 @@ def observed_entries(
         yield observed.entry
 
 
-def fingerprint_of(workspace: Workspace, name: str, files: int, rules: bytes | None = None) -> Fingerprint | None:
-    """Return the fingerprint of a dataset's work tree; None when it is small, or cannot be had.
+def fingerprint_of(workspace: Workspace, name: str, files: int) -> Fingerprint | None:
+    """Return the fingerprint of a dataset's work tree of about so many files; None when it is small or cannot be had.
 
-    Parameters
-    ----------
-    files
-        How many there may be.
-    rules
-        The `rules_above` it, when they were read before.
+    What the ignore files above leave out is part of it.
     """
     if files < FINGERPRINT_FROM:
         return None
     try:
-        rules = rules_above(workspace.root, name) if rules is None else rules
         found = fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
+        return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name)))
     except (OSError, StoreError):  # whoever compares the files says what is wrong
         return None
-    return found._replace(digest=hash_bytes(found.digest + rules))
 
 
 def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerprint | None, since: int) -> None:
@@ -99,8 +93,27 @@ def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerpri
     since
         When looking at it began (nanoseconds since the epoch): what changed after that, or just before, is not trusted.
     """
-    if found is not None and found.is_older(since):
+    if found is not None and found.is_older(since) and _above_is_older(workspace.root, name, since):
         workspace.state.update(clean=[(name, version, found.digest)])
+
+
+def _above_is_older(root: str, name: str, moment: int) -> bool:
+    """Tell whether neither the folders above a dataset nor the ignore files in them changed after a moment."""
+    folder = name
+    while folder:
+        folder = folder.rpartition("/")[0]
+        place = os.path.join(root, folder)
+        for path in (place, os.path.join(place, REGIGNORE)):
+            for follow in (False, True):
+                try:
+                    found = os.stat(path, follow_symlinks=follow)
+                except OSError:
+                    if path == place:
+                        return False
+                    continue  # that there is none shows in the folder's times
+                if max(found.st_mtime_ns, found.st_ctime_ns) > moment - CLOCK_STEP:
+                    return False
+    return True
 
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:

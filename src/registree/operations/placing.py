@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import msgspec
@@ -44,14 +44,14 @@ class Applied(msgspec.Struct, frozen=True):
     """What was done to a work tree: files written and deleted, bytes that came from a remote.
 
     `at` is when all was verified, before anything got its name (nanoseconds since the epoch): what changed later is
-    not ours. `inodes` are those of files that a plan placed, by their paths in the dataset.
+    not ours. `rows` are what files are that a plan placed, by their paths in the dataset.
     """
 
     written: int
     deleted: int
     fetched_bytes: int
     at: int
-    inodes: Mapping[str, int] = {}
+    rows: tuple[tuple[str, Stat], ...] = ()
 
 
 @contextmanager
@@ -174,7 +174,8 @@ def _bring_tree(
     machine: Machine, content: Content, tree: str, placement: Placement, verb: str, learning: Learning | None
 ) -> int:
     totals = content.totals
-    placer = _placer(machine, content, os.path.dirname(tree), placement, learning)
+    learn = learning.add if learning is not None else None
+    placer = _placer(machine, content, os.path.dirname(tree), placement, learn)
     is_file = False
     machine.progress.begin(verb, totals.files, totals.size)
     try:
@@ -198,13 +199,16 @@ def _make_parent(target: str) -> None:
 
 
 def _placer(
-    machine: Machine, content: Content, folder: str, placement: Placement, learning: Learning | None = None
+    machine: Machine,
+    content: Content,
+    folder: str,
+    placement: Placement,
+    learn: Callable[[str, Stat], None] | None,
 ) -> Placer:
     link = choose_link(machine.cache, folder, placement.links)
-    keep, learn = placement.keep, learning.add if learning is not None else None
     return Placer(
         content.reader, machine.cache, machine.executor, machine.progress, link,
-        processes=machine.processes, keep=keep, learn=learn,
+        processes=machine.processes, keep=placement.keep, learn=learn,
     )  # fmt: skip
 
 
@@ -235,19 +239,25 @@ def apply_plan(
     _make_parent(root)
     with staging(root) as folder:
         try:
-            staged, fetched = _stage(machine, content, leaves, plan, folder, placement, reuse, verb)
+            staged, known, fetched = _stage(machine, content, leaves, plan, folder, placement, reuse, verb)
         except IntegrityError:  # a cached map may be older than the store's, or damaged
             again = content.refreshed()
             if again is None:
                 raise
             _empty(folder)
-            staged, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
+            staged, known, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
         at = _verified_at(sum(entry.size for entry, _ in staged))
-        inodes = {entry.path: os.stat(path).st_ino for entry, path in staged if entry.is_file}
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
+        rows = []
         for entry, path in staged:
             _swap_in(root, entry, path)
-    return Applied(len(staged), len(plan.delete), fetched, at, inodes)
+            row = known.get(entry.path)
+            if row is not None and row.mtime <= at - CLOCK_STEP:
+                with suppress(OSError):  # it is gone already
+                    now = as_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content)
+                    if now._replace(ctime=row.ctime) == row:  # getting its name has changed that
+                        rows.append((entry.path, now))
+    return Applied(len(staged), len(plan.delete), fetched, at, tuple(rows))
 
 
 def _stage(
@@ -259,10 +269,11 @@ def _stage(
     placement: Placement,
     reuse: Reuse | None,
     verb: str,
-) -> tuple[list[tuple[Entry, str]], int]:
+) -> tuple[list[tuple[Entry, str]], dict[str, Stat], int]:
     by_path = {step.path for step in plan.write}
     size = sum(step.after.size for step in plan.write if step.after is not None)
-    placer = _placer(machine, content, folder, placement)
+    known: dict[str, Stat] = {}
+    placer = _placer(machine, content, folder, placement, known.__setitem__)
     staged: list[tuple[Entry, str]] = []
     machine.progress.begin(verb, len(plan.write), size)
     try:
@@ -275,7 +286,7 @@ def _stage(
     finally:
         placer.close()
         machine.progress.end()
-    return staged, placer.placed_bytes
+    return staged, known, placer.placed_bytes
 
 
 def _verified_at(size: int) -> int:
@@ -334,20 +345,10 @@ def _clear_above(root: str, path: str) -> None:
             return
 
 
-def note_applied(workspace: Workspace, name: str, content: Content, plan: Plan, applied: Applied) -> None:
+def note_applied(workspace: Workspace, name: str, content: Content, applied: Applied) -> None:
     """Note in the state what `apply_plan` wrote."""
-    root = os.path.join(workspace.root, name)
-    workspace.state.update(stats=_stats_of(root, name, plan, applied), placed=[(name, content.manifest)])
-
-
-def _stats_of(root: str, name: str, plan: Plan, applied: Applied) -> Iterator[tuple[str, Stat]]:
-    for entry in (step.after for step in plan.write):
-        if entry is not None and entry.is_file:
-            with suppress(OSError):
-                found = as_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content)
-                same = found.inode == applied.inodes.get(entry.path) and found.size == entry.size
-                if same and found.mtime <= applied.at - CLOCK_STEP:  # getting its name has changed its time of change
-                    yield (join(name, entry.path) if entry.path else name), found
+    rows = ((join(name, path) if path else name, row) for path, row in applied.rows)
+    workspace.state.update(stats=rows, placed=[(name, content.manifest)])
 
 
 def reuse_from(root: str, gone: Iterable[tuple[Entry, Extents]]) -> Reuse:

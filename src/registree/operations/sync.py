@@ -117,7 +117,7 @@ def restore(
     applied = Applied(0, 0, 0, 0)
     if plan.write or plan.delete:
         applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, verb="check out")
-        note_applied(workspace, name, content, plan, applied)
+        note_applied(workspace, name, content, applied)
     if plan.conflicts:
         raise Conflict(
             f"{len(plan.conflicts)} files of {name} hold what no store has: "

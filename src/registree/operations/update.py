@@ -154,7 +154,7 @@ def _update_one(
                 reuse_from(root, gone),
                 verb="update",
             )
-            note_applied(workspace, name, content, plan, applied)
+            note_applied(workspace, name, content, applied)
     state = "would update" if dry_run else "updated"
     fetched, note = applied.fetched_bytes, found.resolution.note
     result = UpdatedImport(name, state, want, lock, after.lock, changes, fetched, note, on_disk=on_disk)

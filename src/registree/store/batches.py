@@ -50,7 +50,7 @@ def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> 
                     folders.append(entry.name)
                     entries.append(entry.name + b"/")
                     continue
-                found = entry.stat(follow_symlinks=False)
+                found = entry.stat(follow_symlinks=entry.name == b".regignore")  # what it says counts
                 modified, changed = found.st_mtime_ns, found.st_ctime_ns
                 newest = max(newest, modified, changed)
                 numbers = (found.st_mode, found.st_size, modified, changed if found.st_nlink == 1 else 0, found.st_ino)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from registree.model.places import Extent, PackRow
 
-VERSION = 2
+VERSION = 3
 CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
 
