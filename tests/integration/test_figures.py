@@ -152,7 +152,7 @@ def test_large_file_is_one_plain_object(registry: Path, reg: Reg) -> None:
     assert [path.read_bytes() for path in objects] == [content]
 
 
-def test_update_reads_the_pages_that_changed_and_no_other(registry: Path, tmp_path: Path, reg: Reg) -> None:
+def test_versions_share_every_page_but_the_one_that_changed(registry: Path, tmp_path: Path, reg: Reg) -> None:
     write(registry, {f"data/{index:05d}": str(index) for index in range(12_000)})
     reg(registry, "add", "data", "-m", "One")
     reg(registry, "push")

@@ -162,35 +162,27 @@ def test_change_while_it_is_compared_is_seen_by_the_next(
     assert "c0/00006" in reg(registry, "status").out
 
 
-@pytest.mark.parametrize("edit", ["a file is removed", "an empty folder goes", "a folder with a file is added"])
-def test_change_after_it_was_read_is_seen_by_status(
-    registry: Path, many: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg, edit: str
+@pytest.mark.parametrize(
+    ("owner", "step", "edit"),
+    [
+        (DatasetWriter, "write_work_tree", "a file is removed"),
+        (DatasetWriter, "write_work_tree", "an empty folder goes"),
+        (DatasetWriter, "write_work_tree", "a folder with a file is added"),
+        (OutboxWriter, "publish", "a rule above the dataset leaves a file out"),
+    ],
+)
+def test_change_while_it_is_added_is_seen_by_status(
+    registry: Path, many: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg, owner: type, step: str, edit: str
 ) -> None:
     write(many / "c0/new", b"new")
     time.sleep(2 * CLOCK_STEP / 1e9)
-    real = DatasetWriter.write_work_tree
+    real = getattr(owner, step)
 
-    def disturbed(writer: DatasetWriter) -> None:
+    def disturbed(writer: object) -> None:
         real(writer)
         EDITS[edit](many)
 
-    monkeypatch.setattr(DatasetWriter, "write_work_tree", disturbed)
-    reg(registry, "add", "many", "-m", "Add more")
-    assert "changed" in reg(registry, "status").out
-
-
-def test_rule_that_came_while_it_was_added_is_seen_by_status(
-    registry: Path, many: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
-) -> None:
-    write(many / "c0/new", b"new")
-    time.sleep(2 * CLOCK_STEP / 1e9)
-    real = OutboxWriter.publish
-
-    def disturbed(writer: OutboxWriter) -> None:
-        EDITS["a rule above the dataset leaves a file out"](many)
-        real(writer)
-
-    monkeypatch.setattr(OutboxWriter, "publish", disturbed)
+    monkeypatch.setattr(owner, step, disturbed)
     reg(registry, "add", "many", "-m", "Add more")
     assert "changed" in reg(registry, "status").out
 

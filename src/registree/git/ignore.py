@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
 
 from dulwich.ignore import IgnoreFilter, read_ignore_patterns
 
@@ -58,18 +60,35 @@ def gitignore_edits(path: str, *, ignored: bool) -> dict[str, Edit]:
     return {join(folder, ".gitignore"): with_line(line) if ignored else without_line(line)}
 
 
-def rules_above(top: str, path: str) -> bytes:
-    """Return the bytes of the `.regignore` files from `top` down to the folder that a path (relative) is in."""
-    texts = []
+class Above(NamedTuple):
+    """What the folders above a path leave out of it: the bytes of their ignore files, and when the last of the folders
+    and files changed (nanoseconds since the epoch)."""
+
+    rules: bytes
+    newest: int
+
+
+def rules_above(top: str, path: str) -> Above:
+    """Look at the `.regignore` files from `top` down to the folder that a path (relative to it) is in.
+
+    Raises
+    ------
+    OSError
+        When something there cannot be looked at.
+    """
+    rules: list[bytes] = []
+    newest = 0
     folder = path
     while folder:
         folder = folder.rpartition("/")[0]
-        try:
-            with open(os.path.join(top, folder, REGIGNORE), "rb") as file:
-                texts.append(folder.encode() + b"\0" + file.read())
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return b"\0".join(texts)
+        place = os.path.join(top, folder, REGIGNORE)
+        looked_at = [os.stat(os.path.dirname(place))]
+        with suppress(FileNotFoundError):  # that there is none shows in the folder's times
+            looked_at += [os.lstat(place), os.stat(place)]
+            with open(place, "rb") as file:
+                rules.append(folder.encode(errors="surrogateescape") + b"\0" + file.read())
+        newest = max(newest, *(max(found.st_mtime_ns, found.st_ctime_ns) for found in looked_at))
+    return Above(b"\0".join(rules), newest)
 
 
 class RegIgnore:

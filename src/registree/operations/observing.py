@@ -6,10 +6,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from registree.errors import StoreError
-from registree.git.ignore import REGIGNORE, RegIgnore, rules_above
+from registree.git.ignore import RegIgnore, rules_above
 from registree.model.ids import EMPTY, hash_bytes
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
@@ -78,7 +79,7 @@ def fingerprint_of(workspace: Workspace, name: str, files: int) -> Fingerprint |
         return None
     try:
         found = fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
-        return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name)))
+        return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name).rules))
     except (OSError, StoreError):  # whoever compares the files says what is wrong
         return None
 
@@ -93,27 +94,11 @@ def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerpri
     since
         When looking at it began (nanoseconds since the epoch): what changed after that, or just before, is not trusted.
     """
-    if found is not None and found.is_older(since) and _above_is_older(workspace.root, name, since):
-        workspace.state.update(clean=[(name, version, found.digest)])
-
-
-def _above_is_older(root: str, name: str, moment: int) -> bool:
-    """Tell whether neither the folders above a dataset nor the ignore files in them changed after a moment."""
-    folder = name
-    while folder:
-        folder = folder.rpartition("/")[0]
-        place = os.path.join(root, folder)
-        for path in (place, os.path.join(place, REGIGNORE)):
-            for follow in (False, True):
-                try:
-                    found = os.stat(path, follow_symlinks=follow)
-                except OSError:
-                    if path == place:
-                        return False
-                    continue  # that there is none shows in the folder's times
-                if max(found.st_mtime_ns, found.st_ctime_ns) > moment - CLOCK_STEP:
-                    return False
-    return True
+    if found is None or not found.is_older(since):
+        return
+    with suppress(OSError):  # what cannot be looked at is not trusted either
+        if rules_above(workspace.root, name).newest <= since - CLOCK_STEP:
+            workspace.state.update(clean=[(name, version, found.digest)])
 
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:

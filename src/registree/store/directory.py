@@ -88,12 +88,12 @@ class DirectoryStore(Store):
 
     def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
-        with self._translated(key), self._replacing(key) as descriptor:
-            length = os.stat(path).st_size
-            folder, name = os.path.split(path)
+        with self._translated(key), open(path, "rb") as file, self._replacing(key) as descriptor:
+            length = os.fstat(file.fileno()).st_size
             for start in range(0, length, _COPIED_AT_ONCE):
                 size = min(_COPIED_AT_ONCE, length - start)
-                DirectoryStore(folder).copy_range(name, start, size, descriptor, start)
+                if copy_range(file.fileno(), descriptor, start, size, start) < size:
+                    raise ObjectMissing(os.path.basename(path), os.path.dirname(path))
                 sent(size)
 
     def link(self, key: str, path: str) -> bool:

@@ -239,7 +239,8 @@ class State:
         rows += [(new, own)] if own is not None else []
         manifest = self.placed(name)
         gone = [name, *(name + path[len(new) :] for path, _ in rows)]
-        self.update(stats=rows, forget=gone, placed=[(new, manifest)] if manifest is not None else [])
+        placed = [(new, manifest)] if manifest is not None else []
+        self.update(stats=rows, forget=gone, placed=placed, unclean=[name])  # its folder's times are others now
 
     def close(self) -> None:
         """Let go of the file."""
