@@ -19,6 +19,8 @@ def nobody(size: int) -> None:
 
 PIECE = 16 << 20
 """Bytes read at once when a long range is copied."""
+_WRITTEN_AT_ONCE = 1 << 20
+"""Bytes a write gives the kernel: for more it looks for whole large pages, and these are rarely at hand."""
 WHOLE_LIMIT = 65 << 20
 """Bytes of an object that is read whole: a page or a map may have 64 MiB before it is compressed."""
 
@@ -174,9 +176,9 @@ class OfflineStore(Store):
 
 
 def write_at(descriptor: int, content: bytes | bytearray | memoryview, position: int) -> None:
-    """Write all of it at a position of an open file (`os.pwrite` may write less)."""
+    """Write all of it at a position of an open file."""
     view = memoryview(content)
     while view:
-        written = os.pwrite(descriptor, view, position)
+        written = os.pwrite(descriptor, view[:_WRITTEN_AT_ONCE], position)
         view = view[written:]
         position += written

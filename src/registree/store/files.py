@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 from enum import Enum
 
 from blake3 import blake3
@@ -15,6 +16,8 @@ _SMALL = 1 << 20
 _BLOCK = 16 << 20
 _FICLONE = 0x40049409
 """ioctl number of FICLONE (linux/fs.h)."""
+_FICLONERANGE = 0x4020940D
+"""ioctl number of FICLONERANGE (linux/fs.h); it takes a descriptor, an offset, a length and a position."""
 _CANNOT = (
     errno.EXDEV,
     errno.EPERM,
@@ -68,6 +71,27 @@ def copy_range(source: int, target: int, offset: int, length: int, position: int
             break
         done += copied
     return done
+
+
+def share_range(source: int, target: int, offset: int, length: int, position: int) -> bool:
+    """Let one open file share blocks with another; False where the disk cannot, or not this range."""
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, struct.pack("qQQQ", source, offset, length, position))
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    return True
+
+
+def drop_from_memory(descriptor: int) -> None:
+    """Let the kernel forget what it keeps in memory of an open file that is on the disk.
+
+    A large pack would push out what is read more often. And memory that is used again costs little; new memory has to
+    be cleared first, and a virtual machine has to ask for it.
+    """
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def copy_file(source: str, target: str, mode: int) -> None:

@@ -15,13 +15,13 @@ from registree.model.places import Extent, Extents, PackRow, merge_extents
 from registree.store.base import write_at
 from registree.store.block_reader import BLOCK
 from registree.store.chunk_index import decode_chunks, encode_chunks
-from registree.store.files import copy_range, hash_file
+from registree.store.files import drop_from_memory, hash_file, share_range
 
 _BUFFER = 4 << 20
 _WAITING = 3
 """Buffers that may wait to be written."""
-_FLUSHED_AT_ONCE = 64 << 20
-"""Bytes after which the disk is told to write, so that the last flush is short."""
+_FLUSHED_AT_ONCE = 16 << 20
+"""Bytes after which the disk is told to write: the last flush is short, and memory is used again."""
 
 
 class PackThreads:
@@ -31,6 +31,8 @@ class PackThreads:
         self.reading = ThreadPoolExecutor(1, thread_name_prefix="reg-reading")
         self.writing = ThreadPoolExecutor(1, thread_name_prefix="reg-writing")
         self.flushing = ThreadPoolExecutor(1, thread_name_prefix="reg-flushing")
+        self.spare: list[bytearray] = []
+        """Buffers to be used again, by the next pack too."""
 
     def close(self) -> None:
         """End them, when what they have to do is done."""
@@ -54,13 +56,16 @@ class OpenPack:
         self.row: PackRow | None = None
         self.count = 0
         self.chunked = False
+        self.read_again = False
+        """Whether closing it will read it, because its name cannot be known before: it stays in memory until then."""
         self.sources: list[tuple[str, int, int]] | None = [] if in_place else None
         self._threads = threads
+        self._shares = True
         self._hasher: blake3 | None = blake3()
         self._descriptor = -1 if in_place else os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._buffer = bytearray(_BUFFER)
+        self._spare = threads.spare if threads is not None else []
+        self._buffer = self._new_buffer()
         self._filled = 0
-        self._spare: list[bytearray] = []
         self._unflushed = 0
         self._writing: deque[Future[None]] = deque()
         self._flushing: deque[Future[None]] = deque()
@@ -100,10 +105,12 @@ class OpenPack:
         if self.sources is not None:
             count = os.preadv(descriptor, [memory], offset)
             self._describe((path, offset), count)
+        elif self._shares and share_range(descriptor, self._descriptor, offset, len(memory), self.size):
+            count = os.preadv(self._descriptor, [memory], self.size)
         else:
-            copied = copy_range(descriptor, self._descriptor, offset, len(memory), self.size)
-            count = os.preadv(self._descriptor, [memory[:copied]], self.size)
-            self._flush_later(count)
+            self._shares = False
+            count = os.preadv(descriptor, [memory], offset)
+            self._write(memory[:count], self.size)
         self.size += count
         return count
 
@@ -136,7 +143,10 @@ class OpenPack:
             self._writing.append(self._threads.writing.submit(self._hash_and_write, buffer, filled, start))
             while len(self._writing) > _WAITING:
                 self._writing.popleft().result()
-        self._buffer = self._spare.pop() if self._spare else bytearray(_BUFFER)
+        self._buffer = self._new_buffer()
+
+    def _new_buffer(self) -> bytearray:
+        return self._spare.pop() if self._spare else bytearray(_BUFFER)
 
     def _hash_and_write(self, buffer: bytearray, filled: int, start: int) -> None:
         with memoryview(buffer)[:filled] as content:
@@ -148,13 +158,15 @@ class OpenPack:
 
     def _write(self, content: bytes | memoryview, start: int) -> None:
         write_at(self._descriptor, content, start)
-        self._flush_later(len(content))
-
-    def _flush_later(self, size: int) -> None:
-        self._unflushed += size
+        self._unflushed += len(content)
         if self._threads is not None and self._unflushed >= _FLUSHED_AT_ONCE:
             self._unflushed = 0
-            self._flushing.append(self._threads.flushing.submit(os.fdatasync, self._descriptor))
+            self._flushing.append(self._threads.flushing.submit(self._flush))
+
+    def _flush(self) -> None:
+        os.fdatasync(self._descriptor)
+        if not self.read_again:
+            drop_from_memory(self._descriptor)
 
     def cut_back(self, size: int) -> None:
         """Drop the bytes after `size`."""
@@ -172,6 +184,7 @@ class OpenPack:
     def close(self, identifier: bytes | None = None) -> PackRow:
         """Name it by its hash (given when it is known already); `wait` tells when it is on the disk."""
         self._pass_on()
+        self._spare.append(self._buffer)
         while self._writing:
             self._writing.popleft().result()
         if identifier is None:
@@ -191,6 +204,7 @@ class OpenPack:
         if descriptor >= 0:
             try:
                 os.fsync(descriptor)
+                drop_from_memory(descriptor)
             finally:
                 os.close(descriptor)
 

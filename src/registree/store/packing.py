@@ -101,7 +101,7 @@ class Packer:
         reader = BlockReader(descriptor, size, self._threads.reading, self._threads.writing)
         try:
             own = size >= OWN_PACK_FROM
-            places = _merged(self._store_own(reader, path) if own else self._store_shared(reader, path))
+            places = _merged(self._store_own(reader, size, path) if own else self._store_shared(reader, path))
             identifier = reader.finish()
         finally:
             reader.stop_sink()
@@ -118,13 +118,13 @@ class Packer:
                 self.closed[-1].chunked = True
             yield place
 
-    def _store_own(self, reader: BlockReader, path: str) -> Iterator[Placed]:
+    def _store_own(self, reader: BlockReader, size: int, path: str) -> Iterator[Placed]:
         """Store chunks in packs of the file's own.
 
         Until the first known chunk the blocks are written as they are read, so that the pack is the file; from there
         on only new chunks are.
         """
-        pack = self._new_own_pack()
+        pack = self._new_own_pack(size)
         whole = True  # every byte so far is in `pack`, or in full packs before it
         before = 0  # bytes of the file in those full packs
         reader.sink = lambda descriptor, start, memory: pack.append_range(descriptor, start, memory, path)
@@ -145,7 +145,7 @@ class Packer:
                 if whole:
                     pack.cut_back(chunk.offset - before)
                 self._close(pack)
-                pack, before = self._new_own_pack(), chunk.offset
+                pack, before = self._new_own_pack(size), chunk.offset
                 if whole:
                     pack.append_block(overhang, (path, chunk.offset))
             if whole:
@@ -165,9 +165,10 @@ class Packer:
         else:
             pack.abandon()
 
-    def _new_own_pack(self) -> OpenPack:
+    def _new_own_pack(self, size: int) -> OpenPack:
         pack = self._new_pack()
         pack.chunked = True
+        pack.read_again = size > PACK_LIMIT
         return pack
 
     def _new_pack(self) -> OpenPack:
