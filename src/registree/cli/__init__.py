@@ -16,12 +16,12 @@ def main() -> None:
         print(f"reg {__version__}")
         return
     gc.set_threshold(100_000, 20, 100)  # the usual 700 takes a tenth of a large command, and finds next to nothing
-    from registree.cli.app import INTERRUPTED, interrupted, run  # noqa: PLC0415 -- the version is answered without importing the rest
+    from registree.cli.app import interrupted, run  # noqa: PLC0415 -- the version is answered without importing the rest
 
     signal.signal(signal.SIGINT, interrupted)
     code = run(sys.argv[1:])
-    if code == INTERRUPTED:  # threads may still wait for a disk or a network, and what they do counts no longer
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
+    finally:  # to free all memory takes a tenth of a large command, and a thread may still wait for a network
         os._exit(code)
-    sys.exit(code)
