@@ -18,7 +18,8 @@ from registree.errors import StoreError
 from registree.model.ids import hash_bytes
 from registree.source import Machine
 from registree.store.batches import NewFile, read_files, write_files
-from registree.store.reading_ahead import read_ahead
+from registree.store.reading_ahead import read_ahead, reading_workers
+from registree.store.state import file_stat
 from registree.store.workers import Memory, Workers
 from tests.conftest import Reg, tree
 
@@ -231,13 +232,15 @@ def test_steps_come_in_order_with_what_their_files_hold(tmp_path: Path, count: i
     write_many(tmp_path / "many", count)
     steps = [path for number in range(count) for path in (str(tmp_path / f"many/{number:05d}"), "between")]
     seen = 0
-    found = read_ahead(iter(steps), lambda path: (path, os.path.getsize(path)) if path != "between" else None, 1)
+    workers = reading_workers(1)
+    found = read_ahead(steps, lambda path: (path, os.path.getsize(path)) if path != "between" else None, workers)
     for step, (path, read) in zip(steps, found, strict=True):
         assert path == step
         assert (read is None) == (path == "between")
         if read is not None:
             assert bytes(read.content) == Path(path).read_bytes()
             assert read.row.content == hash_bytes(read.content)
-            assert read.row.matches(os.stat(path))
+            assert read.row.matches(file_stat(os.stat(path)))
             seen += 1
+    workers.close()
     assert seen == count

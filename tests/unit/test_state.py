@@ -34,3 +34,12 @@ def test_what_was_known_before_a_killed_writer_is_known_to_the_next_reader(tmp_p
     reader = State(str(path))
     assert list(reader.stats("photos")) == [("a", KNOWN)]
     assert reader.was_sent(b"p" * 32)
+
+
+def test_inode_of_64_bits_is_kept(tmp_path: Path) -> None:
+    """Such as network file systems have: SQLite's numbers have a sign."""
+    state = State(str(tmp_path / "state.sqlite"))
+    large = KNOWN._replace(inode=(1 << 64) - 5)
+    state.update(stats=[("photos/a", large), ("photo", large)])
+    assert list(state.stats("photos")) == [("a", large)]
+    assert state.stat("photo") == large

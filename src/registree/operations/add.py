@@ -83,14 +83,11 @@ def add(
                 writer = run.dataset(name, before.manifest if before is not None else None)
                 writer.write_work_tree()
                 writers.append(writer)
-            found = [  # while the disk writes
-                workspace.machine.executor.submit(fingerprint_of, workspace, writer.name, writer.files)
-                for writer in writers
-            ]
             added = [_next_metafile(workspace, *pair) for pair in zip(writers, run.finish(), strict=True)]
             run.publish()
-            for (result, _), future in zip(added, found, strict=True):
-                note_clean(workspace, result.name, result.manifest, future.result(), began)
+            for writer, (result, _) in zip(writers, added, strict=True):
+                found = fingerprint_of(workspace, writer.name, writer.files, writer.fingerprint)
+                note_clean(workspace, result.name, result.manifest, found, began)
         finally:
             workspace.outbox.abandon()
         edits: dict[str, Edit] = {}

@@ -20,7 +20,7 @@ from registree.model.targets import Target
 from registree.operations.observing import place_of
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.open_pack import Placed
-from registree.store.scanning import scan
+from registree.store.scanning import Scan
 from registree.store.tree_reader import Leaf, Tree
 from registree.workspace import Workspace
 
@@ -100,7 +100,7 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
     additions: dict[str, Addition] = {}
     for source in sources:
         top = join(folder, os.path.basename(os.path.normpath(source)))
-        for found in scan(source, RegIgnore(source)):
+        for found in Scan(source, RegIgnore(source)):
             path = join(top, found.path) if found.path else top
             if path.endswith(METAFILE_SUFFIX):
                 raise InvalidInput(f"{source} holds the metafile {path}, and metafiles are never data")

@@ -16,8 +16,8 @@ from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.store.files import hash_file
 from registree.store.fingerprint import Fingerprint, fingerprint
-from registree.store.scanning import STRANGE, Found, scan
-from registree.store.state import CLOCK_STEP, Stat, State, stat_row
+from registree.store.scanning import STRANGE, Found, Scan
+from registree.store.state import CLOCK_STEP, Stat, State, file_stat, stat_row
 from registree.workspace import Workspace
 
 FINGERPRINT_FROM = 2000
@@ -51,7 +51,7 @@ def observe_tree(workspace: Workspace, name: str, now: int, *, lenient: bool = F
     root = os.path.join(workspace.root, name)
     known = workspace.state.stats(name)
     row = next(known, None)
-    for found in scan(root, RegIgnore(root, workspace.root), lenient=lenient):
+    for found in Scan(root, RegIgnore(root, workspace.root), lenient=lenient):
         while row is not None and row[0] < found.path:
             row = next(known, None)
         cached = row[1] if row is not None and row[0] == found.path else None
@@ -70,15 +70,22 @@ def observed_entries(
         yield observed.entry
 
 
-def fingerprint_of(workspace: Workspace, name: str, files: int) -> Fingerprint | None:
+def fingerprint_of(
+    workspace: Workspace, name: str, files: int, walked: Fingerprint | None = None
+) -> Fingerprint | None:
     """Return the fingerprint of a dataset's work tree of about so many files; None when it is small or cannot be had.
 
     What the ignore files above leave out is part of it.
+
+    Parameters
+    ----------
+    walked
+        That of its folder, when a walk told it already.
     """
     if files < FINGERPRINT_FROM:
         return None
     try:
-        found = fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
+        found = walked or fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
         return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name).rules))
     except (OSError, StoreError):  # whoever compares the files says what is wrong
         return None
@@ -103,12 +110,12 @@ def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerpri
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:
     if found.target == STRANGE:
-        return Observed(Entry(found.path, found.kind, found.stat.st_size, NO_CONTENT), None)
+        return Observed(Entry(found.path, found.kind, found.stat.size, NO_CONTENT), None)
     if found.kind == Kind.DIRECTORY:
         return Observed(Entry(found.path, found.kind, 0, b""), None)
     if found.kind == Kind.LINK:
         return Observed(Entry(found.path, found.kind, len(found.target), found.target), None)
-    size = found.stat.st_size
+    size = found.stat.size
     if cached is not None and cached.matches(found.stat):
         return Observed(Entry(found.path, found.kind, size, cached.content), None)
     content = hash_file(place_of(root, found.path)) if size else EMPTY
@@ -154,5 +161,5 @@ def observe_path(state: State, root: str, name: str, path: str) -> Entry | None:
     if not stat.S_ISREG(mode):
         return Entry(path, Kind.FILE, found.st_size, NO_CONTENT)  # a socket or a pipe: like no version of it
     cached = state.stat(join(name, path) if path else name)
-    content = cached.content if cached is not None and cached.matches(found) else hash_file(place)
+    content = cached.content if cached is not None and cached.matches(file_stat(found)) else hash_file(place)
     return Entry(path, Kind.EXECUTABLE if mode & 0o100 else Kind.FILE, found.st_size, content)

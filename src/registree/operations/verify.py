@@ -22,7 +22,7 @@ from registree.store.base import PIECE, Store
 from registree.store.copying import packs_of
 from registree.store.files import hash_file
 from registree.store.layout import PACKS, key
-from registree.store.scanning import scan
+from registree.store.scanning import Scan
 from registree.store.tree_reader import TreeReader
 from registree.workspace import Workspace
 
@@ -80,9 +80,9 @@ def _stale(workspace: Workspace, name: str, root: str) -> list[str]:
     own = workspace.state.stat(name)
     known |= {"": own} if own is not None else {}
     stale = []
-    for found in scan(root):
+    for found in Scan(root):
         row = known.get(found.path)
-        if row is not None and found.stat.st_size and hash_file(place_of(root, found.path)) != row.content:
+        if row is not None and found.stat.size and hash_file(place_of(root, found.path)) != row.content:
             stale.append(f"{name}/{found.path}" if found.path else name)
     return stale
 

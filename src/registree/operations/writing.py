@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -26,12 +26,13 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
 from registree.model.places import Extent, Extents
 from registree.operations.observing import place_of
 from registree.store.chunk_index import decode_chunks
+from registree.store.fingerprint import Fingerprint
 from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
 from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
-from registree.store.reading_ahead import ReadFile, read_ahead
-from registree.store.scanning import Found, scan
-from registree.store.state import Learning, Stat, stat_row
+from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
+from registree.store.scanning import Found, Scan
+from registree.store.state import Learning, Stat, file_stat, stat_row
 from registree.store.tree_reader import Tree, TreeReader
 from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
@@ -88,7 +89,7 @@ class OutboxWriter:
         for path, _, _ in sources or ():
             row = self.workspace.state.stat(os.path.relpath(path, self.workspace.root))
             try:
-                if row is None or not row.matches(os.stat(path, follow_symlinks=False)):
+                if row is None or not row.matches(file_stat(os.stat(path, follow_symlinks=False))):
                     return False
             except OSError:
                 return False
@@ -149,6 +150,8 @@ class DatasetWriter:
         self.stored = 0
         self.files = 0
         self.contents = ContentsCounter()
+        self.fingerprint: Fingerprint | None = None
+        """That of the work tree as it was found, if it can be told."""
         self._run = run
         self._workspace = run.workspace
         self._root = os.path.join(run.workspace.root, name)
@@ -212,18 +215,25 @@ class DatasetWriter:
 
     def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
         """Stream entries with their places, and whether those are the base's own."""
-        for step, read in read_ahead(self._steps(), self._to_read, self._workspace.machine.processes):
-            entry, places = step.known or (self._pack(step, read) if read is not None else self._store(step))
-            yield entry, places, not places or (step.older is not None and places is step.older[1])
+        workspace = self._workspace
+        workers = reading_workers(workspace.machine.processes)
+        scan = Scan(self._root, RegIgnore(self._root, workspace.root), workspace.machine.warn, workers=workers)
+        try:
+            for step, read in read_ahead(self._steps(scan), self._to_read, workers):
+                entry, places = step.known or (self._pack(step, read) if read is not None else self._store(step))
+                yield entry, places, not places or (step.older is not None and places is step.older[1])
+        finally:
+            workers.close()
+        self.fingerprint = scan.fingerprint()
 
-    def _steps(self) -> Iterator[_Step]:
+    def _steps(self, scan: Iterable[Found]) -> Iterator[_Step]:
         """Walk the work tree beside the base and the stat cache."""
         workspace = self._workspace
         base = self._base_rows()
         known = workspace.state.stats(self.name)
         base_row = next(base, None)
         stat_found = next(known, None)
-        for found in scan(self._root, RegIgnore(self._root, workspace.root), workspace.machine.warn):
+        for found in scan:
             path = found.path
             if path.endswith(METAFILE_SUFFIX):
                 inner = join(self.name, path.removesuffix(METAFILE_SUFFIX))
@@ -242,7 +252,7 @@ class DatasetWriter:
 
     def _to_read(self, step: _Step) -> tuple[str, int] | None:
         """Return the file that is to be read ahead: a small one that is not known."""
-        size = step.found.stat.st_size
+        size = step.found.stat.size
         return (place_of(self._root, step.found.path), size) if step.known is None and size < CHUNKED_FROM else None
 
     def _base_rows(self) -> Iterator[tuple[Entry, Extents]]:
@@ -260,7 +270,7 @@ class DatasetWriter:
             return Entry(found.path, found.kind, 0, b""), ()
         if found.kind == Kind.LINK:
             return Entry(found.path, found.kind, len(found.target), found.target), ()
-        size = found.stat.st_size
+        size = found.stat.size
         if not size:
             return Entry(found.path, found.kind, 0, EMPTY), ()
         if cached is not None and cached.matches(found.stat):
@@ -273,7 +283,7 @@ class DatasetWriter:
         """Pack a small file that was read, unless it was changed after it was found."""
         path, before = step.found.path, step.found.stat
         row, mode, content = read
-        if (row.size, row.mtime, row.inode) != (before.st_size, before.st_mtime_ns, before.st_ino):
+        if (row.size, row.mtime, row.inode) != (before.size, before.mtime, before.inode):
             return self._store(step)
         identifier = ContentId(row.content)
         same = self._older_places(identifier, step.older)
@@ -285,14 +295,14 @@ class DatasetWriter:
     def _store(self, step: _Step) -> tuple[Entry, tuple[Placed, ...]]:
         """Read and pack a file by itself."""
         path = step.found.path
-        if step.older is not None and step.found.stat.st_size >= CHUNKED_FROM:
+        if step.older is not None and step.found.stat.size >= CHUNKED_FROM:
             self._learn_chunks(step.older[1])
         for _ in range(_TRIES):
             now = time.time_ns()
             stored = self.store_file(place_of(self._root, path), step.older)
             if stored is not None:
                 content, places, after = stored
-                row = stat_row(after, content, now)
+                row = stat_row(file_stat(after), content, now)
                 if row is not None:
                     self.learning.add(path, row)
                 return Entry(path, _kind(after.st_mode), after.st_size, content), places

@@ -9,6 +9,8 @@ import errno
 import mmap
 import os
 import pickle
+import stat
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -26,39 +28,67 @@ OldFile: TypeAlias = tuple[str, int, int]
 Read: TypeAlias = tuple[bytes, int, int, int, int] | None
 """A file read: its content id, its times of modification and of change (nanoseconds), its inode and its mode. None when
 it has more or fewer bytes by now."""
-Listed: TypeAlias = tuple[bytes, int, list[bytes]]
-"""A folder listed: a hash over it and what is in it, when the last of that changed (nanoseconds), and the folders in
-it."""
+Listed: TypeAlias = tuple[bytes, int, bytes, bytes]
+"""A folder listed: a hash over it and what is in it, when the last of that changed (nanoseconds), the names in it
+(sorted, a zero byte between them, those of folders with a slash behind), and `NUMBERS` of each of them."""
+NUMBERS = struct.Struct("=qqqqQ")
+"""What is known of a name without reading: its mode, and of what is no folder its size in bytes, its times of
+modification and of change (nanoseconds), and its inode. A file with several links has no time of change (0): linking it
+elsewhere changes that alone."""
+_LATEST = (1 << 63) - 1
+_FOLDER = NUMBERS.pack(stat.S_IFDIR, 0, 0, 0, 0)
 
 
 def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> list[Listed]:
-    """List folders at given paths; the memory is not used, and `parent` is as in `read_files`.
-
-    Hashed are names, times and inodes, and of what is no folder its mode and size: not the time of change of a file
-    with several links, which linking it elsewhere changes alone. A folder's own times tell what was taken out of it.
-    """
+    """List folders at given paths; the memory is not used, and `parent` is as in `read_files`."""
     listed: list[Listed] = []
     for folder in rows:
         _stop_without(parent)
-        own = os.stat(folder, follow_symlinks=False)
-        newest = max(own.st_mtime_ns, own.st_ctime_ns)
-        entries = [b"%d %d %d" % (own.st_mtime_ns, own.st_ctime_ns, own.st_ino)]
-        folders: list[bytes] = []
-        with os.scandir(folder) as listing:
-            for entry in listing:
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(entry.name)
-                    entries.append(entry.name + b"/")
-                    continue
-                found = entry.stat(follow_symlinks=entry.name == b".regignore")  # what it says counts
+        listed.append(_list(folder))
+    return listed
+
+
+def hash_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> list[tuple[bytes, int, list[bytes]]]:
+    """List folders as `list_folders` does, and return only their hashes, when they changed, and the folders in them."""
+    hashed: list[tuple[bytes, int, list[bytes]]] = []
+    for folder in rows:
+        _stop_without(parent)
+        digest, newest, names, _ = _list(folder)
+        hashed.append((digest, newest, [name[:-1] for name in names.split(b"\0") if name.endswith(b"/")]))
+    return hashed
+
+
+def _list(folder: bytes) -> Listed:
+    """List one folder. Its own times count too: they tell what was taken out of it."""
+    own = os.stat(folder, follow_symlinks=False)
+    newest = max(own.st_mtime_ns, own.st_ctime_ns)
+    rules = b""
+    entries: list[tuple[bytes, bytes]] = []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            if entry.is_dir(follow_symlinks=False):
+                entries.append((entry.name + b"/", _FOLDER))
+                continue
+            with suppress(FileNotFoundError):  # what has gone by now was not there
+                found = entry.stat(follow_symlinks=False)
                 modified, changed = found.st_mtime_ns, found.st_ctime_ns
                 newest = max(newest, modified, changed)
-                numbers = (found.st_mode, found.st_size, modified, changed if found.st_nlink == 1 else 0, found.st_ino)
-                entries.append(b"%b\0%d %d %d %d %d" % (entry.name, *numbers))
-        entries.sort()
-        folders.sort()
-        listed.append((blake3(b"\0\0".join(entries)).digest(), newest, folders))
-    return listed
+                if found.st_nlink > 1:
+                    changed = 0
+                times = min(modified, _LATEST), min(changed, _LATEST)
+                entries.append((entry.name, NUMBERS.pack(found.st_mode, found.st_size, *times, found.st_ino)))
+                if entry.name == b".regignore" and entry.is_symlink():  # what it says counts
+                    said = entry.stat()
+                    newest = max(newest, said.st_mtime_ns, said.st_ctime_ns)
+                    rules = b"%d %d %d" % (said.st_size, said.st_mtime_ns, said.st_ino)
+    entries.sort()
+    names = b"\0".join([name for name, _ in entries])
+    numbers = b"".join([row for _, row in entries])
+    head = b"%d %d %d %d %b" % (own.st_mtime_ns, own.st_ctime_ns, own.st_ino, len(names), rules)
+    hasher = blake3(head + b"\0")
+    hasher.update(names)
+    hasher.update(numbers)
+    return hasher.digest(), newest, names, numbers
 
 
 def read_files(memory: memoryview, rows: Sequence[OldFile], parent: int = 0) -> list[Read]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import stat
+from collections.abc import Mapping
 from itertools import chain
 from typing import NamedTuple
 
-from blake3 import blake3
-
-from registree.store.batches import list_folders
+from registree.model.ids import hash_bytes
+from registree.model.paths import join
+from registree.store.batches import hash_folders
 from registree.store.state import CLOCK_STEP
 from registree.store.workers import Memory, Workers
 
@@ -51,19 +52,33 @@ def fingerprint(root: str, files: int, processes: int) -> Fingerprint:
     if not stat.S_ISDIR(os.lstat(root).st_mode):
         raise NotADirectoryError(root)
     workers = Workers(Memory(1, mmap.PAGESIZE), processes if files >= _WORTH_A_WORKER else 0, worth=0)
-    hasher = blake3()
+    digests: dict[str, bytes] = {}
     newest = 0
     try:
-        level = [os.fsencode(root)]
+        level = [""]
         while level:
-            batches = [level[at : at + _FOLDERS] for at in range(0, len(level), _FOLDERS)]
-            coming = [workers.submit(list_folders, 0, batch) for batch in batches]
-            below: list[bytes] = []
+            places = [os.fsencode(f"{root}/{folder}" if folder else root) for folder in level]
+            batches = [places[at : at + _FOLDERS] for at in range(0, len(places), _FOLDERS)]
+            coming = [workers.submit(hash_folders, 0, batch) for batch in batches]
+            below: list[str] = []
             for folder, (digest, latest, names) in zip(level, chain(*map(workers.result, coming)), strict=True):
-                hasher.update(digest)
+                digests[folder] = digest
                 newest = max(newest, latest)
-                below += [folder + b"/" + name for name in names]
+                below += [join(folder, os.fsdecode(name)) for name in names]
             level = below
     finally:
         workers.close()
-    return Fingerprint(hasher.digest(), newest)
+    return combine(digests, newest)
+
+
+def combine(digests: Mapping[str, bytes], newest: int) -> Fingerprint:
+    """Return the fingerprint of a folder.
+
+    Parameters
+    ----------
+    digests
+        A hash over each folder in it, by its path (`registree.store.batches.Listed`).
+    newest
+        When the last of them changed.
+    """
+    return Fingerprint(hash_bytes(b"".join(digests[folder] for folder in sorted(digests))), newest)

@@ -71,8 +71,13 @@ class _Batch(Generic[Step]):
             yield step, ReadFile(Stat(size, modified, changed, inode, content), mode, memory[start : start + size])
 
 
+def reading_workers(processes: int) -> Workers:
+    """Return workers with the memory that `read_ahead` needs; so many others may help."""
+    return Workers(Memory(_AHEAD + processes, _PIECE), processes)
+
+
 def read_ahead(
-    steps: Iterable[Step], to_read: Callable[[Step], tuple[str, int] | None], processes: int
+    steps: Iterable[Step], to_read: Callable[[Step], tuple[str, int] | None], workers: Workers
 ) -> Iterator[tuple[Step, ReadFile | None]]:
     """Yield steps in order, each with its file when that was to be read and is as long as it was said to be.
 
@@ -80,30 +85,26 @@ def read_ahead(
     ----------
     to_read
         Gives the path of a step's file and its size in bytes (below 8 MiB), if it is to be read.
-    processes
-        How many others may read.
+    workers
+        Read; see `reading_workers`.
 
     Raises
     ------
     OSError
         When a file cannot be read.
     """
-    memory = Memory(_AHEAD + processes, _PIECE)
-    workers = Workers(memory, processes)
+    memory = workers.memory
     coming: deque[_Batch[Step]] = deque([_Batch(memory.free.popleft())])
-    try:
-        for step in steps:
-            wanted = to_read(step)
-            if not coming[-1].has_room(wanted):
-                coming[-1].begin(workers)
-                if not memory.free:
-                    first = coming.popleft()
-                    yield from first.finish(workers, memory.piece(first.start))
-                    memory.free.append(first.start)
-                coming.append(_Batch(memory.free.popleft()))
-            coming[-1].add(step, wanted)
-        coming[-1].begin(workers)
-        for batch in coming:
-            yield from batch.finish(workers, memory.piece(batch.start))
-    finally:
-        workers.close()
+    for step in steps:
+        wanted = to_read(step)
+        if not coming[-1].has_room(wanted):
+            coming[-1].begin(workers)
+            if not memory.free:
+                first = coming.popleft()
+                yield from first.finish(workers, memory.piece(first.start))
+                memory.free.append(first.start)
+            coming.append(_Batch(memory.free.popleft()))
+        coming[-1].add(step, wanted)
+    coming[-1].begin(workers)
+    for batch in coming:
+        yield from batch.finish(workers, memory.piece(batch.start))

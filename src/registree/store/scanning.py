@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from registree.errors import FormatError, InvalidInput, NotFound
 from registree.model.manifest import Kind, link_stays_inside
 from registree.model.paths import check_entry_path, join, portability_problems
+from registree.store.fingerprint import Fingerprint, combine
+from registree.store.listing import Folders
+from registree.store.state import FileStat, file_stat
+from registree.store.workers import Memory, Workers
 
 
 class Ignored(Protocol):
@@ -27,18 +33,17 @@ class Found(NamedTuple):
 
     path: str
     kind: Kind
-    stat: os.stat_result
+    stat: FileStat
     target: bytes
 
 
 STRANGE = b"\0strange"
 """Stands in `Found.target` for what no dataset may hold, when scanning is lenient."""
+_FOLDER = FileStat(stat.S_IFDIR, 0, 0, 0, 0)
 
 
-def scan(
-    root: str, ignored: Ignored | None = None, warn: Callable[[str], None] | None = None, *, lenient: bool = False
-) -> Iterator[Found]:
-    """Walk what a dataset's path holds, sorted as a manifest is.
+class Scan:
+    """A walk over what a dataset's path holds, sorted as a manifest is.
 
     Parameters
     ----------
@@ -50,129 +55,165 @@ def scan(
         Told of names that will not do on other systems.
     lenient
         Yield what no dataset may hold, with `STRANGE` as its target, in place of refusing it.
-
-    Raises
-    ------
-    NotFound
-        When there is nothing at `root`.
-    InvalidInput
-        For a link that leaves the dataset, a socket, a pipe, a device, or a name that cannot be kept.
+    workers
+        List the folders.
     """
-    try:
-        found = os.stat(root, follow_symlinks=False)
-    except FileNotFoundError:
-        raise NotFound(f"there is nothing at {root}") from None
-    if stat.S_ISDIR(found.st_mode):
-        yield from _Scan(root, ignored, warn, lenient).folder("", found)
-    elif stat.S_ISREG(found.st_mode):
-        yield Found("", _file_kind(found), found, b"")
-    elif lenient:
-        yield Found("", Kind.FILE, found, STRANGE)
-    else:
-        raise InvalidInput(f"{root} is {_name_of(found)}, and a dataset is a file or a directory")
 
+    def __init__(
+        self,
+        root: str,
+        ignored: Ignored | None = None,
+        warn: Callable[[str], None] | None = None,
+        *,
+        lenient: bool = False,
+        workers: Workers | None = None,
+    ) -> None:
+        self._root = root
+        self._ignored = ignored
+        self._warn = warn
+        self._lenient = lenient
+        self._folders = Folders(root, workers or Workers(Memory(1, mmap.PAGESIZE), 0))
+        self._is_whole = True
 
-class _Scan(NamedTuple):
-    """One walk, as `scan` was asked for it."""
+    def __iter__(self) -> Iterator[Found]:
+        """Walk.
 
-    root: str
-    ignored: Ignored | None
-    warn: Callable[[str], None] | None
-    lenient: bool
+        Raises
+        ------
+        NotFound
+            When there is nothing at `root`.
+        InvalidInput
+            For a link that leaves the dataset, a socket, a pipe, a device, or a name that cannot be kept.
+        """
+        root = self._root
+        try:
+            found = os.stat(root, follow_symlinks=False)
+        except FileNotFoundError:
+            raise NotFound(f"there is nothing at {root}") from None
+        if stat.S_ISDIR(found.st_mode):
+            self._folders.expect([""])
+            yield from self._folder("")
+        elif stat.S_ISREG(found.st_mode):
+            yield Found("", _file_kind(found.st_mode), file_stat(found), b"")
+        elif self._lenient:
+            yield Found("", Kind.FILE, file_stat(found), STRANGE)
+        else:
+            raise InvalidInput(f"{root} is {_name_of(found.st_mode)}, and a dataset is a file or a directory")
 
-    def folder(self, folder: str, own: os.stat_result) -> Iterator[Found]:
-        with os.scandir(f"{self.root}/{folder}" if folder else self.root) as listing:
-            entries = [(e.name + "/" if e.is_dir(follow_symlinks=False) else e.name, e) for e in listing]
-        ignored = self.ignored
-        if ignored is not None and ignored.has_rules(folder):
-            entries = [(k, e) for k, e in entries if not ignored(join(folder, e.name), k.endswith("/"))]
-        if not entries:
-            if folder:
-                yield Found(folder, Kind.DIRECTORY, own, b"") if self._fits(folder) else self._strange(folder, own)
-            return
-        entries.sort(key=lambda item: item[0])
-        self._sort_empty_folders(folder, entries)
-        if self.warn is not None:
-            for problem in portability_problems(folder, [e.name for _, e in entries]):
-                self.warn(problem)
-        for _, entry in entries:
-            path = join(folder, entry.name)
-            found = entry.stat(follow_symlinks=False)
-            mode = found.st_mode
-            if stat.S_ISDIR(mode):
-                if self._own_folder(entry.name, path):
-                    yield from self.folder(path, found)
+    def fingerprint(self) -> Fingerprint | None:
+        """Return the fingerprint of what was walked; None when a folder was left out.
+
+        It is of a moment before a file was yielded.
+        """
+        folders = self._folders
+        return combine(folders.digests, folders.newest) if self._is_whole and folders.digests else None
+
+    def _folder(self, folder: str) -> Iterator[Found]:
+        names, entries = self._list(folder)
+        if not names and folder:
+            yield Found(folder, Kind.DIRECTORY, _FOLDER, b"") if self._fits(folder) else self._strange(folder, _FOLDER)
+        self._folders.expect([join(folder, name[:-1]) for name in names if name.endswith("/") and not _is_own(name)])
+        if self._warn is not None:
+            for problem in portability_problems(folder, [name.removesuffix("/") for name in names]):
+                self._warn(problem)
+        start = f"{folder}/" if folder else ""
+        for name, found in entries:
+            path = start + name
+            if name.endswith("/"):
+                if _is_own(name):
+                    self._pass_own(path[:-1])
+                else:
+                    yield from self._folder(path[:-1])
             elif not self._fits(path):
                 yield self._strange(path, found)
-            elif stat.S_ISREG(mode):
-                yield Found(path, _file_kind(found), found, b"")
+            elif stat.S_ISREG(found.mode):
+                yield Found(path, _file_kind(found.mode), found, b"")
             else:
                 yield self._other(path, found)
 
-    def _sort_empty_folders(self, folder: str, entries: list[tuple[str, os.DirEntry[str]]]) -> None:
-        """An empty folder is an entry of its own and sorts by its name without the slash."""
-        doubtful = [
-            i for i in range(1, len(entries)) if entries[i][0].endswith("/") and entries[i - 1][0] > entries[i][1].name
-        ]
-        for i in doubtful:
-            name = entries[i][1].name
-            if self._is_empty(join(folder, name)):
-                entries[i] = name, entries[i][1]
-        if doubtful:
-            entries.sort(key=lambda item: item[0])
+    def _list(self, folder: str) -> tuple[list[str], Iterable[tuple[str, FileStat]]]:
+        """Return the names in a folder that are not left out, in order, and the same with what is known of each."""
+        names, numbers = self._folders.take(folder)
+        entries: Iterable[tuple[str, FileStat]] = zip(names, map(FileStat._make, numbers), strict=True)
+        if self._ignored is not None and self._ignored.has_rules(folder):
+            entries = [pair for pair in entries if not self._is_ignored(folder, pair[0])]
+            kept = {name for name, _ in entries}
+            self._is_whole = self._is_whole and all(name in kept for name in names if name.endswith("/"))
+            names = [name for name in names if name in kept]
+        empty = self._misplaced(folder, names)
+        if empty:
+            entries = sorted(entries, key=lambda pair: pair[0][:-1] if pair[0] in empty else pair[0])
+            names = [name for name, _ in entries]
+        return names, entries
+
+    def _is_ignored(self, folder: str, name: str) -> bool:
+        return self._ignored is not None and self._ignored(join(folder, name.removesuffix("/")), name.endswith("/"))
+
+    def _misplaced(self, folder: str, names: list[str]) -> set[str]:
+        """Return the empty folders among these that are not where they belong.
+
+        An empty folder is an entry of its own and sorts by its name without the slash.
+        """
+        return {
+            name
+            for before, name in pairwise(names)
+            if name.endswith("/") and before > name[:-1] and self._is_empty(join(folder, name[:-1]))
+        }
 
     def _is_empty(self, folder: str) -> bool:
-        ignored = self.ignored
-        with os.scandir(f"{self.root}/{folder}") as listing:
+        with os.scandir(f"{self._root}/{folder}") as listing:
             return all(
-                ignored is not None and ignored(join(folder, e.name), e.is_dir(follow_symlinks=False)) for e in listing
+                self._is_ignored(folder, e.name + "/" if e.is_dir(follow_symlinks=False) else e.name) for e in listing
             )
 
-    def _other(self, path: str, found: os.stat_result) -> Found:
-        place = f"{self.root}/{path}"
-        if stat.S_ISLNK(found.st_mode):
+    def _other(self, path: str, found: FileStat) -> Found:
+        place = f"{self._root}/{path}"
+        if stat.S_ISLNK(found.mode):
             target = os.fsencode(os.readlink(place))
             if link_stays_inside(path, target):
                 return Found(path, Kind.LINK, found, target)
             what = f"a link to {os.fsdecode(target)!r}, which leaves the dataset"
         else:
-            what = _name_of(found)
-        if self.lenient:
+            what = _name_of(found.mode)
+        if self._lenient:
             return self._strange(path, found)
-        raise InvalidInput(f"{place} is {what}", hint=f"leave it out: echo /{path} >> {self.root}/.regignore")
+        raise InvalidInput(f"{place} is {what}", hint=f"leave it out: echo /{path} >> {self._root}/.regignore")
 
-    def _own_folder(self, name: str, path: str) -> bool:
-        if name.lower() not in (".git", ".reg"):
-            return True
-        if self.lenient:
-            return False
-        raise InvalidInput(
-            f"{self.root}/{path} is another repository's own folder",
-            hint=f"leave it out: echo {name} >> {self.root}/.regignore",
-        )
+    def _pass_own(self, path: str) -> None:
+        """Pass by another repository's own folder, if that may be."""
+        self._is_whole = False
+        if not self._lenient:
+            raise InvalidInput(
+                f"{self._root}/{path} is another repository's own folder",
+                hint=f"leave it out: echo {os.path.basename(path)} >> {self._root}/.regignore",
+            )
 
     def _fits(self, path: str) -> bool:
         try:
             check_entry_path(path)
         except FormatError:
-            if self.lenient:
+            if self._lenient:
                 return False
-            place = f"{self.root}/{path!a}"
+            place = f"{self._root}/{path!a}"
             raise InvalidInput(
                 f"{place} cannot be added: its name is not UTF-8, too long, or reserved", hint="rename it"
             ) from None
         return True
 
     @staticmethod
-    def _strange(path: str, found: os.stat_result) -> Found:
+    def _strange(path: str, found: FileStat) -> Found:
         return Found(os.fsencode(path).decode(errors="backslashreplace"), Kind.FILE, found, STRANGE)
 
 
-def _file_kind(found: os.stat_result) -> Kind:
-    return Kind.EXECUTABLE if found.st_mode & 0o100 else Kind.FILE
+def _is_own(name: str) -> bool:
+    return name.lower() in (".git/", ".reg/")
 
 
-def _name_of(found: os.stat_result) -> str:
+def _file_kind(mode: int) -> Kind:
+    return Kind.EXECUTABLE if mode & 0o100 else Kind.FILE
+
+
+def _name_of(mode: int) -> str:
     for test, name in (
         (stat.S_ISLNK, "a link"),
         (stat.S_ISSOCK, "a socket"),
@@ -180,6 +221,6 @@ def _name_of(found: os.stat_result) -> str:
         (stat.S_ISBLK, "a device"),
         (stat.S_ISCHR, "a device"),
     ):
-        if test(found.st_mode):
+        if test(mode):
             return name
     return "no regular file"

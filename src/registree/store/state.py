@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from registree.model.places import Extent, PackRow
@@ -15,6 +15,7 @@ CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
 
 _LEARN_AT_ONCE = 50_000
+_SIGN = 1 << 63
 _SCHEMA = """
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
 CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
@@ -22,6 +23,22 @@ CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
 CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB) WITHOUT ROWID;
 CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
 """
+
+
+class FileStat(NamedTuple):
+    """What is known of a file without reading it; see `registree.store.batches.NUMBERS`."""
+
+    mode: int
+    size: int
+    mtime: int
+    ctime: int
+    inode: int
+
+
+def file_stat(found: os.stat_result) -> FileStat:
+    """Return what a listing would say of a file."""
+    changed = found.st_ctime_ns if found.st_nlink == 1 else 0
+    return FileStat(found.st_mode, found.st_size, found.st_mtime_ns, changed, found.st_ino)
 
 
 class Stat(NamedTuple):
@@ -33,16 +50,13 @@ class Stat(NamedTuple):
     inode: int
     content: bytes
 
-    def matches(self, found: os.stat_result) -> bool:
-        """Tell whether a file is as it was.
-
-        The change time is not compared for a file with several links: linking it elsewhere changes that alone.
-        """
+    def matches(self, found: FileStat) -> bool:
+        """Tell whether a file is as it was."""
         return (
-            self.size == found.st_size
-            and self.mtime == found.st_mtime_ns
-            and self.inode == found.st_ino
-            and (self.ctime == found.st_ctime_ns or found.st_nlink > 1)
+            self.size == found.size
+            and self.mtime == found.mtime
+            and self.inode == found.inode
+            and found.ctime in (self.ctime, 0)
         )
 
     def is_older(self, moment: int) -> bool:
@@ -50,7 +64,7 @@ class Stat(NamedTuple):
         return self.mtime <= moment - CLOCK_STEP >= self.ctime
 
 
-def stat_row(found: os.stat_result, content: bytes, read_at: int) -> Stat | None:
+def stat_row(found: FileStat, content: bytes, read_at: int) -> Stat | None:
     """Return the row for a file, or None when it is too young to be trusted.
 
     Parameters
@@ -58,7 +72,7 @@ def stat_row(found: os.stat_result, content: bytes, read_at: int) -> Stat | None
     read_at
         Nanoseconds since the epoch, taken before the file was read.
     """
-    row = as_row(found, content)
+    row = Stat(found.size, found.mtime, found.ctime, found.inode, content)
     return row if row.is_older(read_at) else None
 
 
@@ -161,12 +175,12 @@ class State:
         )
         start = len(prefix) + 1
         for path, *values in rows:
-            yield path[start:], Stat(*values)
+            yield path[start:], _unsigned(values)
 
     def stat(self, path: str) -> Stat | None:
         """Return what is known of one file."""
         rows = self._query("SELECT size, mtime, ctime, inode, content FROM stat WHERE path = ?", (path,))
-        return next((Stat(*row) for row in rows), None)
+        return next((_unsigned(row) for row in rows), None)
 
     def place(self, chunk: bytes) -> Extent | None:
         """Return where a chunk lies, if it is known."""
@@ -218,7 +232,7 @@ class State:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM stat WHERE path = ?", ((path,) for path in forget))
             connection.executemany(
-                "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)", ((path, *row) for path, row in stats)
+                "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)", ((path, *_signed(row)) for path, row in stats)
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?)",
@@ -247,6 +261,16 @@ class State:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _signed(row: Stat) -> Stat:
+    """Return a row as SQLite can hold it: an inode may have 64 bits, and its numbers have a sign."""
+    return row if row.inode < _SIGN else row._replace(inode=row.inode - 2 * _SIGN)
+
+
+def _unsigned(values: Sequence[Any]) -> Stat:
+    row = Stat(*values)
+    return row if row.inode >= 0 else row._replace(inode=row.inode + 2 * _SIGN)
 
 
 def _quoted(path: str) -> str:

@@ -77,7 +77,7 @@ class Workers:
     """
 
     def __init__(self, memory: Memory, count: int, *, worth: int = _WORTH_A_WORKER) -> None:
-        self._memory = memory
+        self.memory = memory
         self._count = count
         self._worth = worth
         self._rows = 0
@@ -115,7 +115,7 @@ class Workers:
             if batch is None:
                 break
             try:
-                batch.future.set_result(batch.task(self._memory.piece(batch.start), batch.rows, 0))
+                batch.future.set_result(batch.task(self.memory.piece(batch.start), batch.rows, 0))
             except OSError as error:  # whoever waits for it is told
                 batch.future.set_exception(error)
         return future.result()
@@ -133,11 +133,11 @@ class Workers:
     def _start(self) -> None:
         commands, asked = os.pipe()
         told, answers = os.pipe()
-        numbers = (os.getpid(), self._memory.descriptor, self._memory.total, commands, answers)
+        numbers = (os.getpid(), self.memory.descriptor, self.memory.total, commands, answers)
         try:
             process = subprocess.Popen(  # noqa: S603 -- this interpreter, and our own text
                 [sys.executable, "-I", "-S", "-c", _START.format(path=sys.path, numbers=numbers)],
-                pass_fds=(self._memory.descriptor, commands, answers),
+                pass_fds=(self.memory.descriptor, commands, answers),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
@@ -157,7 +157,7 @@ class Workers:
             pickle.load(answers)  # noqa: S301 -- our own process says that it has started
             while batch := self._next():
                 try:
-                    pickle.dump((batch.task, batch.start, self._memory.size, batch.rows), commands)
+                    pickle.dump((batch.task, batch.start, self.memory.size, batch.rows), commands)
                     commands.flush()
                     result, error = pickle.load(answers)  # noqa: S301 -- our own process
                 except (EOFError, BrokenPipeError, pickle.UnpicklingError):
