@@ -99,13 +99,14 @@ class TreeReader(PackReader):
         level, rows = root.level, list(zip(root.children, places, strict=True))
         while level > 1:
             level -= 1
+            blobs = self._read_many(rows, store, maps=True, fresh=fresh)
             below: list[tuple[PageRef, ChildPlace]] = []
             for ref, place in rows:
                 inner[ref.page] = place
-                page = self._page(ref.page, place.page, self._cached(ref.page, is_map=False, tree_store=store))
-                known = None if fresh else self._cached(ref.page, is_map=True, tree_store=store)
+                page = self._page(ref.page, place.page, blobs[ref.page, False])
                 _check_row(ref, page, level)
                 decode = partial(_decode_inner, level=level, count=len(page.children))
+                known = blobs[ref.page, True]
                 below += zip(page.children, self._map(ref.page, place.map, store, known, decode), strict=True)
             rows = below
         return Tree(manifest, root, [Leaf(ref, place) for ref, place in rows], inner, store, fresh)
@@ -133,24 +134,32 @@ class TreeReader(PackReader):
             yield from content.entries
 
     def _read_batch(self, tree: Tree, batch: Sequence[Leaf], maps: bool) -> list[LeafContent]:
+        rows = [(leaf.ref, leaf.place) for leaf in batch if leaf.place is not None]
+        blobs = self._read_many(rows, tree.store, maps=maps, fresh=tree.fresh)
+        return [self._leaf_content(tree, leaf, blobs, maps) for leaf in batch]
+
+    def _read_many(
+        self, rows: Sequence[tuple[PageRef, ChildPlace]], store: Store, *, maps: bool, fresh: bool
+    ) -> dict[tuple[bytes, bool], bytes]:
+        """Read pages, and their maps (True in the key) when asked: from the cache, and the others in few requests."""
         wanted: dict[tuple[bytes, bool], Extent] = {}
         blobs: dict[tuple[bytes, bool], bytes] = {}
-        for leaf in batch:
-            if leaf.place is None:
-                continue
-            for is_map, extent in ((False, leaf.place.page), (True, leaf.place.map))[: 1 + maps]:
-                stale = is_map and tree.fresh
-                cached = None if stale else self._cached(leaf.ref.page, is_map=is_map, tree_store=tree.store)
+        for ref, place in rows:
+            for is_map, extent in ((False, place.page), (True, place.map))[: 1 + maps]:
+                stale = is_map and fresh
+                cached = None if stale else self._cached(ref.page, is_map=is_map, tree_store=store)
                 if cached is not None:
-                    blobs[leaf.ref.page, is_map] = cached
+                    blobs[ref.page, is_map] = cached
                 else:
-                    wanted[leaf.ref.page, is_map] = extent
+                    wanted[ref.page, is_map] = extent
         ranges = plan_ranges(wanted.items())
+        for pack in dict.fromkeys(planned.pack for planned in ranges):
+            self.pack_store(pack)  # or every read would ask by itself who has it
         reads = self._executor.map(lambda r: self.read_pack(r.pack, r.offset, r.length), ranges)
         for planned, content in zip(ranges, reads, strict=True):
             for member in planned.members:
                 blobs[member.key] = content[member.start : member.start + member.length]
-        return [self._leaf_content(tree, leaf, blobs, maps) for leaf in batch]
+        return blobs
 
     def _leaf_content(self, tree: Tree, leaf: Leaf, blobs: dict[tuple[bytes, bool], bytes], maps: bool) -> LeafContent:
         page = (
