@@ -143,7 +143,16 @@ def test_read_only_remote_is_one_sentence(registry: Path, reg: Reg) -> None:
 
 
 def test_version_imports_next_to_nothing() -> None:
-    code = "import sys; sys.argv=['reg','--version']; import registree.cli as c; c.main(); print(len(sys.modules))"
+    code = """
+import os, sys
+sys.argv = ["reg", "--version"]
+os._exit = sys.exit
+import registree.cli
+try:
+    registree.cli.main()
+finally:
+    print(len(sys.modules))
+"""
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
         capture_output=True,
@@ -223,3 +232,15 @@ def test_quiet_prints_nothing(published: Path, consumer: Path, reg: Reg) -> None
     ):
         ran = reg(cwd, *arguments, "-q")
         assert (ran.out, ran.err) == ("", "")
+
+
+@pytest.mark.parametrize("verb", ["--version", "list", "list --json", "show images/none --json", "status"])
+@pytest.mark.parametrize("streams", [">/dev/full", ">&-", "2>&-", "2>/dev/full", ">/dev/full 2>&-"])
+def test_answer_that_cannot_be_written_is_no_traceback(published: Path, verb: str, streams: str) -> None:
+    command = f"{sys.executable} -m registree {verb} {streams}"
+    ran = subprocess.run(["bash", "-c", command], cwd=published, capture_output=True, text=True, check=False)
+    assert "Traceback" not in ran.stderr
+    missing = verb.startswith("show")
+    unsaid = streams.startswith(">/dev/full") or (streams == "2>/dev/full" and ran.returncode == 5)
+    assert ran.returncode == (3 if missing else 5 if unsaid else 0)
+    assert len(_lines(ran.stderr)) <= 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import resource
 import signal
@@ -9,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unicodedata
@@ -20,6 +23,7 @@ import pytest
 import yaml
 from blake3 import blake3
 
+from registree.store.scanning import Scan
 from tests.conftest import Reg, git, tree, write
 
 
@@ -1147,3 +1151,58 @@ def test_commit_of_move_holds_only_what_reg_changed(registry: Path, reg: Reg) ->
     assert "felines.reg.yaml" in committed(registry)
     assert "notes.txt" not in committed(registry)
     assert git(registry, "status", "--porcelain") == "A  notes.txt\n"
+
+
+def test_disk_that_does_not_share_blocks_just_now_is_written_to(
+    registry: Path, tmp_path: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZFS says so of blocks that are not on the disk yet."""
+
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    content = os.urandom(20 << 20)
+    write(registry, {"set/large": content})
+    monkeypatch.setattr(fcntl, "ioctl", refuse)
+    reg(registry, "add", "set", "-m", "Add")
+    monkeypatch.undo()
+    reg(registry, "get", registry, "set", "-o", tmp_path / "got")
+    assert (tmp_path / "got/large").read_bytes() == content
+
+
+def test_folder_that_fills_while_it_is_added_is_no_version(
+    registry: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty folder sorts elsewhere than one that holds something."""
+    (registry / "set/a").mkdir(parents=True)
+    write(registry, {"set/a!": "x"})
+    is_empty = Scan._is_empty
+
+    def filled(scan: Scan, folder: str) -> bool:
+        found = is_empty(scan, folder)
+        write(registry, {"set/a/new": "y"})
+        return found
+
+    monkeypatch.setattr(Scan, "_is_empty", filled)
+    assert "keeps changing" in reg(registry, "add", "set", "-m", "Add", code=7).err
+    monkeypatch.undo()
+    assert git(registry, "log", "-1", "--format=%s").strip() != "Add"
+    reg(registry, "add", "set", "-m", "Add")
+    assert reg(registry, "files", "set").out.split()[1::2] == ["a!", "a/new"]
+
+
+def test_file_from_before_the_clocks_of_64_bits_is_added(reg: Reg, home: Path) -> None:
+    """Windows counts from 1601; few disks keep such a time."""
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("no disk in memory here")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        registry = Path(place) / "registry"
+        reg(Path(place), "init", registry, "--remote", Path(place) / "store")
+        write(registry, {"set/old": "x"})
+        os.utime(registry / "set/old", ns=(-11_644_473_600 * 10**9,) * 2)
+        if os.stat(registry / "set/old").st_mtime_ns > -(1 << 63):
+            pytest.skip("this disk does not keep such a time")
+        time.sleep(0.05)
+        reg(registry, "add", "set", "-m", "Add")
+        assert "set: not pushed" in reg(registry, "status").out
+        assert "not changed" in reg(registry, "add", "set").out or "unchanged" in reg(registry, "add", "set").out

@@ -16,7 +16,7 @@ from registree.model.manifest import Kind
 from registree.store.fingerprint import fingerprint
 from registree.store.listing import Folders
 from registree.store.scanning import STRANGE, Scan
-from registree.store.state import file_stat
+from registree.store.state import FileStat, file_stat
 from registree.store.workers import Memory, Workers
 
 part = st.sampled_from(["a", "a-b", "a.b", "a!", "b", "B", "aa", "\u00e9", "\U0001f600", "a b"])
@@ -119,6 +119,36 @@ def test_file_of_another_century_is_found(tmp_path: Path, year: int) -> None:
     os.utime(path, (seconds, seconds))
     (found,) = Scan(str(tmp_path))
     assert (found.path, found.stat.size) == ("file", 1)
+
+
+def test_names_come_in_the_order_of_text_not_of_bytes(tmp_path: Path) -> None:
+    """As they must where file names are not UTF-8: here the order of the bytes is the other one."""
+    for name in (b"\xff", "\U0001f600".encode()):
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:
+            file.write(name)
+    names, numbers = Folders(str(tmp_path), None).take("")
+    assert names == ["\udcff", "\U0001f600"]
+    assert [FileStat(*row).size for row in numbers] == [1, 4]
+
+
+def test_folders_nested_deeper_than_calls_may_be(tmp_path: Path) -> None:
+    paths = ["/".join(["d"] * depth) for depth in range(1, 1500)]
+    for path in paths:
+        os.mkdir(f"{tmp_path}/{path}")
+    assert [(one.path, one.kind) for one in Scan(str(tmp_path))] == [(paths[-1], Kind.DIRECTORY)]
+    for path in reversed(paths):
+        os.rmdir(f"{tmp_path}/{path}")
+
+
+def test_walk_that_was_not_finished_has_no_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    scan = Scan(str(tmp_path))
+    assert scan.fingerprint() is None
+    walk = iter(scan)
+    next(walk)
+    assert scan.fingerprint() is None
+    assert not list(walk)
+    assert scan.fingerprint() == fingerprint(str(tmp_path), 1, 0)
 
 
 def test_name_that_is_not_utf8_is_strange(tmp_path: Path) -> None:

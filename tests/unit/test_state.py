@@ -43,3 +43,22 @@ def test_inode_of_64_bits_is_kept(tmp_path: Path) -> None:
     state.update(stats=[("photos/a", large), ("photo", large)])
     assert list(state.stats("photos")) == [("a", large)]
     assert state.stat("photo") == large
+
+
+def test_rows_are_read_on_while_others_are_written(tmp_path: Path) -> None:
+    """As `add` does after every fifty thousand files."""
+    path = str(tmp_path / "state.sqlite")
+    rows = [(f"photos/{number:04d}", KNOWN) for number in range(3000)]
+    State(path).update(stats=rows)
+    state = State(path)
+    known = state.stats("photos")
+    first = next(known)
+    state.update(stats=[("photos/0000", KNOWN._replace(size=7))], sent=[b"p" * 32])
+    assert [first, *known] == [(name.removeprefix("photos/"), row) for name, row in rows]
+    assert State(path).was_sent(b"p" * 32)
+
+
+def test_time_that_sqlite_cannot_hold_becomes_the_nearest(tmp_path: Path) -> None:
+    state = State(str(tmp_path / "state.sqlite"))
+    state.update(stats=[("photo", KNOWN._replace(mtime=-(1 << 65)))])
+    assert state.stat("photo") == KNOWN._replace(mtime=1 - (1 << 63))

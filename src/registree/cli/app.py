@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -143,7 +144,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _said(error: OSError) -> RegError:
     if error.filename is None:
-        return StoreError(error.strerror or str(error), hint="is the folder still there that reg was started in?")
+        hint = "is the folder still there that reg was started in?" if error.errno == errno.ENOENT else ""
+        return StoreError(error.strerror or str(error), hint=hint)
     place, name = os.path.split(str(error.filename))
     return translate_os_error(error, name, place or ".")
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -56,12 +57,13 @@ def exit_code(error: RegError) -> int:
 def report_error(error: RegError, *, json: bool = False, name: str = "") -> int:
     """Write an error, with the name of what it is about when it does not say it, and return its exit code."""
     about = f"{name}: " if name and name not in error.message else ""
-    if json:
-        fields = {"schema": "reg.error/1", "kind": error.kind, "message": error.message, "hint": error.hint}
-        write_json({**fields, "paths": list(error.paths)})
-    sys.stderr.write(f"reg: {printable(about + error.message)}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {printable(error.hint)}\n")
+    with suppress(OSError):  # where nobody listens, the exit code says it
+        sys.stderr.write(f"reg: {printable(about + error.message)}\n")
+        if error.hint:
+            sys.stderr.write(f"hint: {printable(error.hint)}\n")
+        if json:
+            fields = {"schema": "reg.error/1", "kind": error.kind, "message": error.message, "hint": error.hint}
+            write_json({**fields, "paths": list(error.paths)})
     return exit_code(error)
 
 

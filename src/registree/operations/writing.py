@@ -195,9 +195,13 @@ class DatasetWriter:
         run: list[Entry] = []
         placed: list[tuple[Placed, ...]] = []
         empty = as_before = True
+        last: str | None = None
         before = self._run.packer.stored
         try:
             for entry, places, kept in self._walk():
+                if last is not None and entry.path <= last:  # a folder that is not empty any more sorts elsewhere
+                    raise _changed(join(self.name, entry.path))
+                last = entry.path
                 self.contents.add(entry)
                 self.files += 1
                 run.append(entry)
@@ -306,10 +310,7 @@ class DatasetWriter:
                 if row is not None:
                     self.learning.add(path, row)
                 return Entry(path, _kind(after.st_mode), after.st_size, content), places
-        raise Conflict(
-            f"{join(self.name, path)} keeps changing while it is read",
-            hint="run it again when nothing writes to it",
-        )
+        raise _changed(join(self.name, path))
 
     def _places_of(self, content: bytes, size: int, older: _Row | None) -> tuple[Placed, ...] | None:
         if not size:
@@ -374,6 +375,10 @@ class DatasetWriter:
             chunks = decode_chunks(decompress(blob, "a chunk list"))
             if sum(length for _, length in chunks) == pack.size:
                 self._run.packer.learn(pack, chunks)
+
+
+def _changed(path: str) -> Conflict:
+    return Conflict(f"{path} keeps changing while it is read", hint="run it again when nothing writes to it")
 
 
 def _kind(mode: int) -> Kind:

@@ -30,13 +30,23 @@ Read: TypeAlias = tuple[bytes, int, int, int, int] | None
 it has more or fewer bytes by now."""
 Listed: TypeAlias = tuple[bytes, int, bytes, bytes]
 """A folder listed: a hash over it and what is in it, when the last of that changed (nanoseconds), the names in it
-(sorted, a zero byte between them, those of folders with a slash behind), and `NUMBERS` of each of them."""
-NUMBERS = struct.Struct("=qqqqQ")
+(sorted, a zero byte between them, those of folders with a slash behind), and a `PACKED_STAT` for each."""
+PACKED_STAT = struct.Struct("=qqqqQ")
 """What is known of a name without reading: its mode, and of what is no folder its size in bytes, its times of
 modification and of change (nanoseconds), and its inode. A file with several links has no time of change (0): linking it
 elsewhere changes that alone."""
 _LATEST = (1 << 63) - 1
-_FOLDER = NUMBERS.pack(stat.S_IFDIR, 0, 0, 0, 0)
+_FOLDER = PACKED_STAT.pack(stat.S_IFDIR, 0, 0, 0, 0)
+
+
+def pack_stat(found: os.stat_result) -> bytes:
+    """Return a `PACKED_STAT`; a time that it cannot hold becomes the nearest that it can."""
+    changed = 0 if found.st_nlink > 1 else found.st_ctime_ns
+    try:
+        return PACKED_STAT.pack(found.st_mode, found.st_size, found.st_mtime_ns, changed, found.st_ino)
+    except struct.error:
+        times = [max(-_LATEST, min(time, _LATEST)) for time in (found.st_mtime_ns, changed)]
+        return PACKED_STAT.pack(found.st_mode, found.st_size, *times, found.st_ino)
 
 
 def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> list[Listed]:
@@ -44,7 +54,7 @@ def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> 
     listed: list[Listed] = []
     for folder in rows:
         _stop_without(parent)
-        listed.append(_list(folder))
+        listed.append(_listed(folder))
     return listed
 
 
@@ -53,12 +63,12 @@ def hash_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> 
     hashed: list[tuple[bytes, int, list[bytes]]] = []
     for folder in rows:
         _stop_without(parent)
-        digest, newest, names, _ = _list(folder)
+        digest, newest, names, _ = _listed(folder)
         hashed.append((digest, newest, [name[:-1] for name in names.split(b"\0") if name.endswith(b"/")]))
     return hashed
 
 
-def _list(folder: bytes) -> Listed:
+def _listed(folder: bytes) -> Listed:
     """List one folder. Its own times count too: they tell what was taken out of it."""
     own = os.stat(folder, follow_symlinks=False)
     newest = max(own.st_mtime_ns, own.st_ctime_ns)
@@ -71,16 +81,12 @@ def _list(folder: bytes) -> Listed:
                 continue
             with suppress(FileNotFoundError):  # what has gone by now was not there
                 found = entry.stat(follow_symlinks=False)
-                modified, changed = found.st_mtime_ns, found.st_ctime_ns
-                newest = max(newest, modified, changed)
-                if found.st_nlink > 1:
-                    changed = 0
-                times = min(modified, _LATEST), min(changed, _LATEST)
-                entries.append((entry.name, NUMBERS.pack(found.st_mode, found.st_size, *times, found.st_ino)))
+                newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
+                entries.append((entry.name, pack_stat(found)))
                 if entry.name == b".regignore" and entry.is_symlink():  # what it says counts
                     said = entry.stat()
                     newest = max(newest, said.st_mtime_ns, said.st_ctime_ns)
-                    rules = b"%d %d %d" % (said.st_size, said.st_mtime_ns, said.st_ino)
+                    rules = b"%d %d %d %d" % (said.st_size, said.st_mtime_ns, said.st_ctime_ns, said.st_ino)
     entries.sort()
     names = b"\0".join([name for name, _ in entries])
     numbers = b"".join([row for _, row in entries])

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from enum import Enum
 
 from blake3 import blake3
@@ -60,10 +61,10 @@ def copy_range(source: int, target: int, offset: int, length: int, position: int
     """
     done = 0
     while done < length:
-        try:
-            copied = os.copy_file_range(source, target, length - done, offset + done, position + done)
-        except OSError:
-            copied = 0
+        copied = 0
+        if hasattr(os, "copy_file_range"):  # not on macOS
+            with suppress(OSError):
+                copied = os.copy_file_range(source, target, length - done, offset + done, position + done)
         if not copied:  # the file ends, or this disk or kernel cannot: whatever is wrong is said now
             block = os.pread(source, min(_SMALL, length - done), offset + done)
             copied = os.pwrite(target, block, position + done) if block else 0
@@ -77,9 +78,7 @@ def share_range(source: int, target: int, offset: int, length: int, position: in
     """Let one open file share blocks with another; False where the disk cannot, or not this range."""
     try:
         fcntl.ioctl(target, _FICLONERANGE, struct.pack("qQQQ", source, offset, length, position))
-    except OSError as error:
-        if error.errno not in _CANNOT:
-            raise
+    except OSError:  # whoever copies it in place of that is told what is wrong
         return False
     return True
 
@@ -91,7 +90,8 @@ def drop_from_memory(descriptor: int) -> None:
     be cleared first, and a virtual machine has to ask for it.
     """
     if hasattr(os, "posix_fadvise"):  # not on macOS
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(OSError):  # it is advice
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def copy_file(source: str, target: str, mode: int) -> None:

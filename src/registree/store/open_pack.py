@@ -23,6 +23,9 @@ _WAITING = 3
 _FLUSHED_AT_ONCE = 16 << 20
 """Bytes after which the disk is told to write: the last flush is short, and memory is used again."""
 
+_flush_data = getattr(os, "fdatasync", os.fsync)
+"""macOS has the latter alone."""
+
 
 class PackThreads:
     """The threads behind packs: one reads, one hashes and writes, in order; one waits for the disk."""
@@ -105,12 +108,12 @@ class OpenPack:
         if self.sources is not None:
             count = os.preadv(descriptor, [memory], offset)
             self._describe((path, offset), count)
-        elif self._shares and share_range(descriptor, self._descriptor, offset, len(memory), self.size):
-            count = os.preadv(self._descriptor, [memory], self.size)
         else:
-            self._shares = False
-            count = os.preadv(descriptor, [memory], offset)
-            self._write(memory[:count], self.size)
+            self._shares = self._shares and share_range(descriptor, self._descriptor, offset, len(memory), self.size)
+            count = os.preadv(self._descriptor, [memory], self.size) if self._shares else 0
+            if count < len(memory):
+                count = os.preadv(descriptor, [memory], offset)
+                self._write(memory[:count], self.size)
         self.size += count
         return count
 
@@ -164,7 +167,7 @@ class OpenPack:
             self._flushing.append(self._threads.flushing.submit(self._flush))
 
     def _flush(self) -> None:
-        os.fdatasync(self._descriptor)
+        _flush_data(self._descriptor)
         if not self.read_again:
             drop_from_memory(self._descriptor)
 

@@ -134,6 +134,7 @@ class Packer:
             if found is not None:
                 if whole:
                     whole = False
+                    pack.read_again = True
                     reader.stop_sink()
                     pack.cut_back(chunk.offset - before)
                 yield found

@@ -108,3 +108,4 @@ def read_ahead(
     coming[-1].begin(workers)
     for batch in coming:
         yield from batch.finish(workers, memory.piece(batch.start))
+        memory.free.append(batch.start)

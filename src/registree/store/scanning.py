@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +14,7 @@ from registree.model.paths import check_entry_path, join, portability_problems
 from registree.store.fingerprint import Fingerprint, combine
 from registree.store.listing import Folders
 from registree.store.state import FileStat, file_stat
-from registree.store.workers import Memory, Workers
+from registree.store.workers import Workers
 
 
 class Ignored(Protocol):
@@ -72,8 +71,9 @@ class Scan:
         self._ignored = ignored
         self._warn = warn
         self._lenient = lenient
-        self._folders = Folders(root, workers or Workers(Memory(1, mmap.PAGESIZE), 0))
+        self._folders = Folders(root, workers)
         self._is_whole = True
+        self._is_over = False
 
     def __iter__(self) -> Iterator[Found]:
         """Walk.
@@ -92,7 +92,8 @@ class Scan:
             raise NotFound(f"there is nothing at {root}") from None
         if stat.S_ISDIR(found.st_mode):
             self._folders.expect([""])
-            yield from self._folder("")
+            yield from self._walk()
+            self._is_over = True
         elif stat.S_ISREG(found.st_mode):
             yield Found("", _file_kind(found.st_mode), file_stat(found), b"")
         elif self._lenient:
@@ -101,15 +102,28 @@ class Scan:
             raise InvalidInput(f"{root} is {_name_of(found.st_mode)}, and a dataset is a file or a directory")
 
     def fingerprint(self) -> Fingerprint | None:
-        """Return the fingerprint of what was walked; None when a folder was left out.
+        """Return the fingerprint of the folder that was walked; None when another in it was left out.
 
-        It is of a moment before a file was yielded.
+        Each part of it was taken before the first of its files was yielded.
         """
         folders = self._folders
-        return combine(folders.digests, folders.newest) if self._is_whole and folders.digests else None
+        return combine(folders.digests, folders.newest) if self._is_over and self._is_whole else None
 
-    def _folder(self, folder: str) -> Iterator[Found]:
-        names, entries = self._list(folder)
+    def _walk(self) -> Iterator[Found]:
+        """Yield what is there; folders may lie in each other deeper than functions may call each other."""
+        open_folders = [self._folder("")]
+        while open_folders:
+            for found in open_folders[-1]:
+                if isinstance(found, str):
+                    open_folders.append(self._folder(found))
+                    break
+                yield found
+            else:
+                open_folders.pop()
+
+    def _folder(self, folder: str) -> Iterator[Found | str]:
+        """Yield what is in one folder, and the paths of the folders in it."""
+        names, entries = self._entries(folder)
         if not names and folder:
             yield Found(folder, Kind.DIRECTORY, _FOLDER, b"") if self._fits(folder) else self._strange(folder, _FOLDER)
         self._folders.expect([join(folder, name[:-1]) for name in names if name.endswith("/") and not _is_own(name)])
@@ -123,7 +137,7 @@ class Scan:
                 if _is_own(name):
                     self._pass_own(path[:-1])
                 else:
-                    yield from self._folder(path[:-1])
+                    yield path[:-1]
             elif not self._fits(path):
                 yield self._strange(path, found)
             elif stat.S_ISREG(found.mode):
@@ -131,7 +145,7 @@ class Scan:
             else:
                 yield self._other(path, found)
 
-    def _list(self, folder: str) -> tuple[list[str], Iterable[tuple[str, FileStat]]]:
+    def _entries(self, folder: str) -> tuple[list[str], Iterable[tuple[str, FileStat]]]:
         """Return the names in a folder that are not left out, in order, and the same with what is known of each."""
         names, numbers = self._folders.take(folder)
         entries: Iterable[tuple[str, FileStat]] = zip(names, map(FileStat._make, numbers), strict=True)

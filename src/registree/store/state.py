@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from registree.model.places import Extent, PackRow
+from registree.store.batches import PACKED_STAT, pack_stat
 
 VERSION = 3
 CLOCK_STEP = 20_000_000
@@ -26,7 +27,7 @@ CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
 
 
 class FileStat(NamedTuple):
-    """What is known of a file without reading it; see `registree.store.batches.NUMBERS`."""
+    """What is known of a file without reading it; see `registree.store.batches.PACKED_STAT`."""
 
     mode: int
     size: int
@@ -37,8 +38,7 @@ class FileStat(NamedTuple):
 
 def file_stat(found: os.stat_result) -> FileStat:
     """Return what a listing would say of a file."""
-    changed = found.st_ctime_ns if found.st_nlink == 1 else 0
-    return FileStat(found.st_mode, found.st_size, found.st_mtime_ns, changed, found.st_ino)
+    return FileStat(*PACKED_STAT.unpack(pack_stat(found)))
 
 
 class Stat(NamedTuple):
@@ -51,7 +51,7 @@ class Stat(NamedTuple):
     content: bytes
 
     def matches(self, found: FileStat) -> bool:
-        """Tell whether a file is as it was."""
+        """Tell whether a file is as it was; one with several links has no time of change to compare (0)."""
         return (
             self.size == found.size
             and self.mtime == found.mtime
@@ -143,9 +143,11 @@ class State:
     def _connect(self, create: bool) -> sqlite3.Connection:
         if create:
             os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
-        else:
-            connection = sqlite3.connect(f"file:{_quoted(self._path)}?mode=rw", uri=True, timeout=30)
+        mode = "rwc" if create else "rw"
+        connection = sqlite3.connect(
+            f"file:{_quoted(self._path)}?mode={mode}",
+            uri=True, timeout=30, isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version != VERSION:
@@ -160,8 +162,7 @@ class State:
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version={VERSION}")
                 connection.execute("COMMIT")
-            if create:
-                connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
         except sqlite3.Error:
             connection.close()
             raise
@@ -225,14 +226,14 @@ class State:
         A state that cannot be written (a read-only disk) is no error: it is a cache.
         """
         try:
-            self.close()  # a reader's connection cannot write
-            connection = self._open(create=True)
+            connection = self._open(create=True)  # a reader's is taken: what it reads meanwhile goes on
             if connection is None:
                 return
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("DELETE FROM stat WHERE path = ?", ((path,) for path in forget))
             connection.executemany(
-                "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)", ((path, *_signed(row)) for path, row in stats)
+                "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)",
+                ((path, *(row if _fits(row) else _signed(row))) for path, row in stats),
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?)",
@@ -263,9 +264,14 @@ class State:
             self._connection = None
 
 
+def _fits(row: Stat) -> bool:
+    return row.inode < _SIGN and row.mtime > -_SIGN
+
+
 def _signed(row: Stat) -> Stat:
-    """Return a row as SQLite can hold it: an inode may have 64 bits, and its numbers have a sign."""
-    return row if row.inode < _SIGN else row._replace(inode=row.inode - 2 * _SIGN)
+    """Return a row as SQLite can hold it: an inode may have 64 bits, its numbers have 63 and a sign."""
+    inode = row.inode if row.inode < _SIGN else row.inode - 2 * _SIGN
+    return row._replace(mtime=max(row.mtime, 1 - _SIGN), inode=inode)
 
 
 def _unsigned(values: Sequence[Any]) -> Stat:
