@@ -74,13 +74,13 @@ def test_import_file_is_read_as_it_was_written(
 
 
 COMMENTS = st.sampled_from(["", "# mine\n", "\n", "# a: b\n", "#\n\n", "   # far in\n"])
-MINE = st.sampled_from(
+META = st.sampled_from(
+    ["meta: {title: Cats, license: CC-BY-4.0}  # ours\n", "meta:\n  title: Cats\n  # why\n  owner: team\n"]
+)
+NOTES = st.sampled_from(["notes: |\n  one\n\n  two\n", "notes: >-\n  folded\n  text\n"])
+OTHERS = st.permutations(
     [
-        "",
-        "meta: {title: Cats, license: CC-BY-4.0}  # ours\n",
-        "meta:\n  title: Cats\n  # why\n  owner: team\n",
-        "notes: |\n  one\n\n  two\n",
-        "notes: >-\n  folded\n  text\n",
+        *[""] * 5,
         "list:\n- a\n- b\n",
         '"quoted key": 1\n',
         "text: 'it''s'\n",
@@ -89,6 +89,8 @@ MINE = st.sampled_from(
         "umlaut: ä日😀\n",
     ]
 )
+MINE = st.tuples(META, NOTES, OTHERS).flatmap(lambda drawn: st.permutations([drawn[0], drawn[1], *drawn[2][:5]]))
+"""Seven places for lines of the user's own, no key twice."""
 
 
 def _document(pieces: list[str], manifest: bytes, *, flow: bool, ends: str, comment: str) -> str:
@@ -107,7 +109,7 @@ def _document(pieces: list[str], manifest: bytes, *, flow: bool, ends: str, comm
 
 documents = st.builds(
     _document,
-    st.tuples(*([st.tuples(COMMENTS, MINE).map("".join)] * 7)).map(list),
+    st.tuples(st.tuples(*([COMMENTS] * 7)), MINE).map(lambda drawn: list(map("".join, zip(*drawn, strict=True)))),
     st.just(ONE),
     flow=st.booleans(),
     ends=st.sampled_from(["\n", "\r\n"]),
