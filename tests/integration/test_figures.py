@@ -152,6 +152,30 @@ def test_large_file_is_one_plain_object(registry: Path, reg: Reg) -> None:
     assert [path.read_bytes() for path in objects] == [content]
 
 
+def test_pack_that_is_as_it_was_written_is_not_hashed_again(
+    registry: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise AssertionError(path)
+
+    write(registry, {"large.bin": os.urandom(20 << 20)})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    monkeypatch.setattr("registree.store.outbox.hash_file", fail)
+    reg(registry, "push")
+
+
+def test_pack_that_changed_is_not_sent_whatever_its_time_says(registry: Path, reg: Reg) -> None:
+    write(registry, {"large.bin": os.urandom(20 << 20)})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    (pack,) = (path for path in (registry / ".reg/outbox/packs").rglob("*") if path.is_file())
+    before = pack.stat()
+    with pack.open("r+b") as file:
+        file.write(b"changed")
+    os.utime(pack, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "cannot be sent" in reg(registry, "push", code=6).err
+    assert not (registry / ".reg/remote/manifests").exists()
+
+
 def test_versions_share_every_page_but_the_one_that_changed(registry: Path, tmp_path: Path, reg: Reg) -> None:
     write(registry, {f"data/{index:05d}": str(index) for index in range(12_000)})
     reg(registry, "add", "data", "-m", "One")

@@ -96,6 +96,7 @@ def add(
             for path, edit in gitignore_edits(result.name, ignored=True).items():
                 edits[path] = chain(edits[path], edit) if path in edits else edit
         commit = workspace.repository.edit(edits, message)
+        run.note_packs()
     return AddResult(tuple(result for result, _ in added), commit)
 
 

@@ -175,7 +175,7 @@ def _drop_confirmed(
                 seed_cache(store, manifest, outbox, workspace.machine.cache, executor)
         except ObjectMissing:
             packs = []  # the remote had it already, and this outbox only a part
-        workspace.state.update(sent=[pack.id for pack in packs])
+        workspace.state.update(sent=[pack.id for pack in packs], forget=[outbox.place_of(pack.id) for pack in packs])
         outbox.drop_manifest(ContentId(manifest))
         for pack in packs:
             outbox.drop_pack(pack.id)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from registree.store.base import Store
 from registree.store.copying import CopyPlan, copy_manifest
+from registree.store.state import file_stat
 from registree.workspace import Workspace
 
 
@@ -31,6 +34,7 @@ def send(
     packs = {pack.id: pack.size for _, plan in plans for pack in (*plan.payload, *plan.pages)}
     machine.progress.begin(verb, sum(plan.files for _, plan in plans), sum(packs.values()))
     scratch = workspace.outbox.begin()
+    workspace.outbox.trust(_unchanged(workspace, packs))
     done: set[bytes] = set()
     try:
         for name, plan in plans:
@@ -42,3 +46,14 @@ def send(
     finally:
         machine.progress.end()
         workspace.outbox.abandon()
+
+
+def _unchanged(workspace: Workspace, packs: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the packs in the outbox that are on the disk what `add` noted of them."""
+    for pack in packs:
+        place = workspace.outbox.place_of(pack)
+        noted = workspace.state.stat(place)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found = file_stat(os.stat(os.path.join(workspace.root, place), follow_symlinks=False))
+            if noted is not None and found.ctime and noted.content == pack and noted.matches(found):
+                yield pack
