@@ -1,8 +1,8 @@
 """What a hundred million files and a petabyte cost: python -m benchmarks.scale [--check 10000 100000] [--page]
 
 Computed for one dataset from the sizes of the formats (measured on made-up entries) and the rules in docs/formats, and
-multiplied; `--check` adds and pushes datasets of so many files to a real S3 server and prints what was foreseen beside
-what came. `--page` writes docs/scale.md.
+multiplied; `--check` does everything with datasets of so many files on a real S3 server and prints what was foreseen
+beside what came. `--page` writes docs/scale.md.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import random
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.servers.radosgw import radosgw
 
 from benchmarks.bench import Bench, install_peers, machine, remove
 from benchmarks.data import write_files
-from benchmarks.jobs import REG, on_s3
+from benchmarks.jobs import REG, Job, on_s3
+from benchmarks.running import Cost
 from registree.model.manifest import BOUNDARY_BITS, Entry, cut_inner, cut_leaves
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, encode_leaf_map
 from registree.store.chunk_index import encode_chunks
 from registree.store.layout import compress
 from registree.store.packing import CHUNK_AVERAGE, CHUNKED_FROM, OWN_PACK_FROM
+from registree.store.tree_reader import BATCH
 
 PAGE = Path(__file__).parent.parent / "docs/scale.md"
 PER_PAGE = 1 << BOUNDARY_BITS
@@ -31,6 +34,15 @@ RANGE = 16 << 20
 STORED, PUT, GET, OUT = 0.021, 5e-6, 4e-7, 0.05
 """List prices of a public bucket in dollars (S3 Standard, us-east-1, the tier of a petabyte): a GB for a month, a
 request that writes, one that reads, a GB out to the internet."""
+ADD, PUSH, PUSH_AGAIN, UPDATE = "add", "push", "push, 1 % changed", "update, 1 % changed"
+DIFF, LIST, VERIFY = "diff", "list", "verify"
+_ELSEWHERE = [
+    Job(commands={REG: "git clone -q hub elsewhere; rm -rf cache"}),
+    Job(DIFF, {REG: "cd elsewhere && {reg} diff HEAD~1 HEAD"}),
+    Job(LIST, {REG: "cd elsewhere && {reg} list"}),
+    Job(VERIFY, {REG: "rm -rf cache; cd elsewhere && {reg} verify --remote data@HEAD~1"}),
+]
+"""What somebody does who has nothing of it yet."""
 SIZE = 100
 """Bytes of a file in the runs that check what was computed: metadata weighs most with tiny ones."""
 ASKED = 7
@@ -43,7 +55,9 @@ _HEAD = """# A hundred million files and a petabyte
 
 Computed by `python -m benchmarks.scale --page --check 10000 100000 1000000` from the formats' own sizes, and checked
 against runs. Prices are the list prices of S3 Standard in us-east-1 (a GB for a month $0.021, a thousand requests that
-write $0.005, that read $0.0004, a GB out to the internet $0.05); inside the region going out is free.
+write $0.005, that read $0.0004, a GB out to the internet $0.05); inside the region going out is free. Memory is what
+one process was measured to take at most, with the largest dataset below. `add` and `list` ask no store: the one reads
+files, the other Git.
 """
 _FINDINGS = """## Where a cost grows faster than what changed
 
@@ -73,23 +87,29 @@ class Sizes:
     row: float
 
 
+class Asked(NamedTuple):
+    """What an operation asks of a store: requests that write, requests that read, bytes of metadata and of payload."""
+
+    writes: int = 0
+    reads: int = 0
+    metadata: float = 0
+    payload: float = 0
+
+    @property
+    def dollars(self) -> float:
+        """What it costs: what is read goes out to the internet, what is written comes in for nothing."""
+        out = (self.metadata + self.payload) / 1e9 * OUT if self.reads and not self.writes else 0
+        return self.writes * PUT + self.reads * GET + out
+
+
 @dataclass(frozen=True)
 class Foreseen:
-    """What a dataset costs: objects and bytes in the store; requests and bytes of each operation."""
+    """What a dataset costs: objects and bytes in the store, and each operation."""
 
-    payload_packs: int
     objects: int
     metadata: float
     stored: float
-    push_requests: int
-    push_bytes: float
-    update_requests: int
-    update_metadata: float
-    update_payload: float
-    diff_requests: int
-    diff_bytes: float
-    verify_requests: int
-    verify_bytes: float
+    operations: dict[str, Asked]
 
 
 def measure_sizes(count: int = 20_000) -> Sizes:
@@ -127,26 +147,29 @@ def foresee(files: int, size: int, sizes: Sizes, changed: float = 0.01) -> Fores
     per_list = len(compress(encode_chunks([(random.Random(n).randbytes(32), n) for n in range(100)]))) / 100
     lists = payload_packs if size >= CHUNKED_FROM else 0
     metadata += per_list * files * size / CHUNK_AVERAGE if lists else 0
-    objects = payload_packs + page_packs + lists + ROOT_OBJECTS
     touched = leaves * (1 - (1 - changed) ** min(files, PER_PAGE))
     again = touched * PER_PAGE * (sizes.page + sizes.map) if leaves > 1 else files * (sizes.page + sizes.map)
     new_packs = _packs(max(1, int(files * changed)), size)
-    reads = math.ceil(again / RANGE) if leaves > 1 else 0
+    new = files * changed * size
+    levels = max(0, math.ceil(math.log(leaves, PER_PAGE))) if leaves > 1 else 0
+    pages = math.ceil(touched / BATCH) if leaves > 1 else 0
+    opened = ROOT_OBJECTS + max(0, levels - 1)
+    compared = 2 * again * sizes.page / (sizes.page + sizes.map)
     return Foreseen(
-        payload_packs,
-        objects,
+        payload_packs + page_packs + lists + ROOT_OBJECTS,
         metadata,
         files * size + metadata,
-        2 * (payload_packs + page_packs) + lists + ROOT_OBJECTS + ASKED,
-        files * size + metadata,
-        2 * (new_packs + page_packs) + ROOT_OBJECTS + ASKED,
-        again,
-        files * changed * size,
-        2 * (reads + 1),
-        2 * touched * PER_PAGE * sizes.page if leaves > 1 else 2 * files * sizes.page,
-        payload_packs + page_packs + ROOT_OBJECTS + math.ceil(metadata / RANGE),
-        files * (sizes.page + sizes.map),
-    )
+        {
+            ADD: Asked(),
+            PUSH: Asked(payload_packs + page_packs + lists + ROOT_OBJECTS, payload_packs + page_packs + ASKED,
+                        metadata, files * size),
+            PUSH_AGAIN: Asked(new_packs + page_packs + ROOT_OBJECTS, new_packs + page_packs + ASKED, again, new),
+            UPDATE: Asked(0, 1 + opened + pages + math.ceil(new / RANGE), again, new),
+            DIFF: Asked(0, 1 + 2 * (opened + pages), compared, 0),
+            LIST: Asked(),
+            VERIFY: Asked(0, 1 + opened + payload_packs + page_packs + math.ceil(leaves / BATCH), metadata, 0),
+        },
+    )  # fmt: skip
 
 
 def _packs(files: int, size: int) -> int:
@@ -155,70 +178,61 @@ def _packs(files: int, size: int) -> int:
     return max(1, math.ceil(files * size / PACK_TARGET), math.ceil(files / PACK_CHUNK_LIMIT))
 
 
-def check(counts: list[int], size: int, sizes: Sizes) -> list[str]:
-    """Add and push datasets of files of some bytes, and return rows of what was foreseen and what came."""
-    rows = ["| files | | objects | metadata MB | requests of a push | seconds of add and push | peak MB |"]
-    rows.append("| ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+def check(counts: list[int], size: int, sizes: Sizes) -> tuple[list[str], dict[str, Cost]]:
+    """Do everything with datasets of files of some bytes.
+
+    Returns
+    -------
+    Rows of what was foreseen and what came, and what each operation cost with the last dataset.
+    """
+    rows = ["| files | operation | requests foreseen | came | MB foreseen | came | seconds | peak MB |"]
+    rows.append("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    last: dict[str, Cost] = {}
     for count in counts:
         folder = Path(tempfile.mkdtemp(prefix="scale-"))
         try:
             write_files(folder / "data", range(count), size)
             bench = Bench(folder, install_peers(), 1)
             with radosgw() as bench.server:
-                steps = [job for job in on_s3() if job.name in ("", "add", "push")][:3]
-                bench.measure("s", folder / "data", steps, (REG,), keep=True)
-                (bucket,) = (row["Name"] for row in bench.server.client().list_buckets()["Buckets"])
-                pages = bench.server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
-                objects = [found for page in pages for found in page.get("Contents", ())]
-            (added,), (pushed,) = bench.costs["s"]["add"][REG], bench.costs["s"]["push"][REG]
+                bench.measure("s", folder / "data", [*on_s3(), *_ELSEWHERE], (REG,), keep=True)
         finally:
             remove(folder)
         found = foresee(count, size, sizes)
-        came = sum(row["Size"] for row in objects) - count * size
-        rows.append(
-            f"| {count:,} | foreseen | {found.objects} | {found.metadata / 1e6:.2f} | {found.push_requests} | | |"
-        )
-        rows.append(
-            f"| | came | {len(objects) - 1} | {came / 1e6:.2f} | {pushed.requests} "
-            f"| {added.seconds:.1f} + {pushed.seconds:.1f} | {max(added.memory, pushed.memory) / 1e6:.0f} |"
-        )
-    return rows
+        for name, asked in found.operations.items():
+            (cost,) = bench.costs["s"][name][REG]
+            last[name] = cost
+            foreseen, came = asked.metadata + asked.payload, cost.sent + cost.received
+            rows.append(
+                f"| {count:,} | {name} | {asked.writes + asked.reads} | {cost.requests} "
+                f"| {foreseen / 1e6:.2f} | {came / 1e6:.2f} | {cost.seconds:.1f} | {cost.memory / 1e6:.0f} |"
+            )
+        came = bench.costs["s"][PUSH][REG][0].stored
+        rows.append(f"| {count:,} | stored | | | {found.stored / 1e6:.2f} | {came / 1e6:.2f} | | |")
+    per_file = ", ".join(f"{name} {cost.cpu / counts[-1] * 1e6:.1f}" for name, cost in last.items())
+    rows += ["", f"Processors' time for each of {counts[-1]:,} files, in microseconds: {per_file}."]
+    return rows, last
 
 
-def table(datasets: int, files: int, size: int, sizes: Sizes) -> list[str]:
-    """Return rows of what many alike datasets cost."""
+def table(datasets: int, files: int, size: int, sizes: Sizes, measured: dict[str, Cost]) -> list[str]:
+    """Return rows of what many alike datasets cost, with the memory that was measured."""
     one = foresee(files, size, sizes)
-    month = datasets * one.stored / 1e9 * STORED
-
-    def row(what: str, requests: float, metadata: float, payload: float, dollars: float) -> str:
-        cells = f"{requests:,.0f} | {metadata / 1e9:,.2f} | {payload / 1e9:,.0f} | {dollars:,.2f}"
-        return f"| {what} | {cells} |"
-
-    many = datasets
-    return [
+    rows = [
         f"{datasets:,} datasets of {files:,} files of {size:,} bytes: {datasets * files:,} files, "
         f"{datasets * files * size / 1e15:.2f} PB; {datasets * one.objects:,} objects, "
         f"{datasets * one.metadata / 1e9:,.1f} GB of metadata ({one.metadata / files:.0f} bytes a file); "
-        f"${month:,.0f} a month to keep.",
+        f"${datasets * one.stored / 1e9 * STORED:,.0f} a month to keep.",
         "",
-        "| operation | requests | metadata GB | payload GB | dollars |",
-        "| --- | ---: | ---: | ---: | ---: |",
-        row("add, all of it", 0, many * one.metadata, many * files * size, 0),
-        row("push, all of it", many * one.push_requests, many * one.metadata, many * files * size,
-            many * one.push_requests * PUT),
-        row("update of 1 % in every dataset: push", many * one.update_requests, many * one.update_metadata,
-            many * one.update_payload, many * one.update_requests * PUT),
-        row("the same: a consumer's update", many * (one.diff_requests + one.update_requests // 2),
-            many * one.update_metadata, many * one.update_payload,
-            many * ((one.diff_requests + one.update_requests // 2) * GET
-                    + (one.update_metadata + one.update_payload) / 1e9 * OUT)),
-        row("diff of the two versions", many * one.diff_requests, many * one.diff_bytes, 0,
-            many * (one.diff_requests * GET + one.diff_bytes / 1e9 * OUT)),
-        row("list (Git alone)", 0, many * 700 / 3, 0, 0),
-        row("verify --remote", many * one.verify_requests, many * one.verify_bytes, 0,
-            many * (one.verify_requests * GET + one.verify_bytes / 1e9 * OUT)),
-        "",
-    ]  # fmt: skip
+        "| operation, on every dataset | requests | metadata GB | payload GB | dollars | memory MB |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, asked in one.operations.items():
+        metadata, payload = (datasets * part / 1e9 for part in (asked.metadata, asked.payload))
+        memory = f"{measured[name].memory / 1e6:.0f}" if name in measured else ""
+        rows.append(
+            f"| {name} | {datasets * (asked.writes + asked.reads):,} | {metadata:,.2f} | {payload:,.0f} "
+            f"| {datasets * asked.dollars:,.2f} | {memory} |"
+        )
+    return [*rows, ""]
 
 
 def main() -> None:
@@ -228,13 +242,13 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     given = parser.parse_args()
     sizes = measure_sizes()
+    checked, measured = check(given.check, SIZE, sizes) if given.check else ([], {})
     lines = [_HEAD, f"A file takes {sizes.page:.1f} bytes in pages and {sizes.map:.1f} in maps, compressed.", ""]
-    lines += table(10_000, 10_000, 10_000_000, sizes)
-    lines += table(100, 1_000_000, 10_000_000, sizes)
-    lines += table(100, 1_000_000, 10_000, sizes)
-    if given.check:
-        lines += ["## Checked", "", f"Files of {SIZE} bytes, over S3, on {machine()}:", ""]
-        lines += [*check(given.check, SIZE, sizes), "", _FINDINGS]
+    for datasets, files, size in ((10_000, 10_000, 10_000_000), (100, 1_000_000, 10_000_000), (100, 1_000_000, 10_000)):
+        lines += table(datasets, files, size, sizes, measured)
+    if checked:
+        lines += ["## Checked", "", f"Files of {SIZE} bytes, over S3, on {machine()}:", "", *checked, ""]
+    lines.append(_FINDINGS)
     text = "\n".join(lines).rstrip() + "\n"
     if given.page:
         PAGE.write_text(text)
