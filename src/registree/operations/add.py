@@ -17,6 +17,7 @@ from registree.model.manifest import Entry, Kind, manifest_id
 from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.operations.observing import fingerprint_of, note_clean, observed_entries
+from registree.operations.sending import note_packs
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.state import Stat
 from registree.store.tree_writer import WrittenTree
@@ -96,7 +97,7 @@ def add(
             for path, edit in gitignore_edits(result.name, ignored=True).items():
                 edits[path] = chain(edits[path], edit) if path in edits else edit
         commit = workspace.repository.edit(edits, message)
-        run.note_packs()
+        note_packs(workspace, [pack.row for pack in run.packer.closed if pack.row is not None])
     return AddResult(tuple(result for result, _ in added), commit)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -33,14 +32,12 @@ from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
 from registree.store.scanning import Found, Scan
-from registree.store.state import CLOCK_STEP, Learning, Stat, as_row, file_stat, stat_row
+from registree.store.state import Learning, Stat, file_stat, stat_row
 from registree.store.tree_reader import Tree, TreeReader
 from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
 
 _TRIES = 3
-_NOTED_FROM = 16 << 20
-"""Bytes of packs that take longer to hash than to note."""
 
 
 class OutboxWriter:
@@ -121,25 +118,6 @@ class OutboxWriter:
             writer.learning.finish(tree.manifest, time.time_ns())
         state.update(places=self.packer.places() if new else ())
         outbox.abandon()
-
-    def note_packs(self) -> None:
-        """Note what the packs that were published are on the disk: `push` need not hash them again then.
-
-        It waits until a later change would show in their times, 20 ms after `publish`.
-        """
-        outbox = self.workspace.outbox
-        packs = [pack.row for pack in self.packer.closed if pack.row is not None and pack.sources is None]
-        if sum(pack.size for pack in packs) < _NOTED_FROM:
-            return
-        rows = []
-        for pack in packs:
-            place = outbox.place_of(pack.id)
-            with suppress(FileNotFoundError):  # nothing was new
-                rows.append((place, as_row(os.stat(os.path.join(outbox.work_tree, place)), pack.id)))
-        young = max((row.ctime for _, row in rows), default=0) + CLOCK_STEP - time.time_ns()
-        time.sleep(min(max(0, young), CLOCK_STEP) / 1e9)
-        now = time.time_ns()
-        self.workspace.state.update(stats=[item for item in rows if item[1].is_older(now)])
 
 
 class _Base(msgspec.Struct):
