@@ -11,7 +11,7 @@ import argparse
 import math
 import random
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,8 +45,8 @@ _ELSEWHERE = [
 """What somebody does who has nothing of it yet."""
 SIZE = 100
 """Bytes of a file in the runs that check what was computed: metadata weighs most with tiny ones."""
-ASKED = 7
-"""Requests that every push makes: the marker, and what the remote has of the version before."""
+ASKED, ASKED_AGAIN = 7, 10
+"""Requests that a push makes whatever it sends, the first and those after it: the marker, and what the remote has."""
 ROOT_OBJECTS = 2
 """The topmost page and its map are objects of their own."""
 
@@ -163,7 +163,7 @@ def foresee(files: int, size: int, sizes: Sizes, changed: float = 0.01) -> Fores
             ADD: Asked(),
             PUSH: Asked(payload_packs + page_packs + lists + ROOT_OBJECTS, payload_packs + page_packs + ASKED,
                         metadata, files * size),
-            PUSH_AGAIN: Asked(new_packs + page_packs + ROOT_OBJECTS, new_packs + page_packs + ASKED, again, new),
+            PUSH_AGAIN: Asked(new_packs + page_packs + ROOT_OBJECTS, new_packs + page_packs + ASKED_AGAIN, again, new),
             UPDATE: Asked(0, 1 + opened + pages + math.ceil(new / RANGE), again, new),
             DIFF: Asked(0, 1 + 2 * (opened + pages), compared, 0),
             LIST: Asked(),
@@ -194,7 +194,8 @@ def check(counts: list[int], size: int, sizes: Sizes) -> tuple[list[str], dict[s
             write_files(folder / "data", range(count), size)
             bench = Bench(folder, install_peers(), 1)
             with radosgw() as bench.server:
-                bench.measure("s", folder / "data", [*on_s3(), *_ELSEWHERE], (REG,), keep=True)
+                steps = [*map(_on_a_machine_of_its_own, on_s3()), *_ELSEWHERE]
+                bench.measure("s", folder / "data", steps, (REG,), keep=True)
         finally:
             remove(folder)
         found = foresee(count, size, sizes)
@@ -211,6 +212,14 @@ def check(counts: list[int], size: int, sizes: Sizes) -> tuple[list[str], dict[s
     per_file = ", ".join(f"{name} {cost.cpu / counts[-1] * 1e6:.1f}" for name, cost in last.items())
     rows += ["", f"Processors' time for each of {counts[-1]:,} files, in microseconds: {per_file}."]
     return rows, last
+
+
+def _on_a_machine_of_its_own(job: Job) -> Job:
+    """Let a consumer have a cache of its own: the registry's would have what it is to fetch."""
+    command = job.commands.get(REG, "")
+    if not command.startswith("cd consumer"):
+        return job
+    return replace(job, commands={REG: f"export REG_CACHE_DIR={{place}}/theirs; {command}"})
 
 
 def table(datasets: int, files: int, size: int, sizes: Sizes, measured: dict[str, Cost]) -> list[str]:
