@@ -611,6 +611,20 @@ def test_what_the_cache_has_needs_no_remote(cats: Published, consumer: Path, tmp
         assert tree(place / "cats") == paths_of(CATS)
 
 
+def test_what_is_damaged_on_this_disk_comes_from_the_cache(
+    cats: Published, consumer: Path, tmp_path: Path, reg: Reg
+) -> None:
+    """`get` reads packs on this disk rather than the cache's files."""
+    reg(consumer, "import", cats.url, "images/cats")
+    for pack in (cats.remote / "packs").rglob("*"):
+        if pack.is_file():
+            content = pack.read_bytes()
+            pack.chmod(0o644)
+            pack.write_bytes(bytes(len(content)))
+    reg(tmp_path, "get", cats.url, "images/cats")
+    assert tree(tmp_path / "cats") == paths_of(CATS)
+
+
 def test_offline_reads_what_was_fetched_before_and_says_when_there_is_nothing(
     make: Make, consumer: Path, tmp_path: Path, reg: Reg
 ) -> None:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
+from registree.model.places import PackRow
 from registree.store.base import Sent, Store, check_whole, nobody, write_at
 from registree.store.files import copy_range, try_hardlink
+from registree.store.layout import PACKS, key
 
 TEMPORARY = ".tmp-"
 _COPIED_AT_ONCE = 256 << 20
@@ -80,6 +82,14 @@ class DirectoryStore(Store):
                 return found.st_size if stat.S_ISREG(found.st_mode) else None
             except (FileNotFoundError, NotADirectoryError):
                 return None
+
+    def lies_beside(self, pack: PackRow, folder: str) -> bool:
+        """Tell whether a pack is here, whole, and on the same disk as a folder."""
+        try:
+            found = os.stat(self.path(key(PACKS, pack.id)))
+            return found.st_size == pack.size and found.st_dev == os.stat(folder).st_dev
+        except OSError:
+            return False
 
     def write(self, key: str, content: bytes) -> None:
         """See `Store.write`."""

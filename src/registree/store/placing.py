@@ -12,9 +12,10 @@ from contextlib import contextmanager, suppress
 from registree.errors import FormatError
 from registree.execute import Progress
 from registree.model.manifest import Entry, Kind, check_entry
-from registree.model.places import Extents
+from registree.model.places import Extents, PackRow
 from registree.store.batches import Made, write_files
 from registree.store.cache import Cache
+from registree.store.directory import DirectoryStore
 from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
 from registree.store.payload import Wanted, is_whole, write_large
 from registree.store.small_files import Row, SmallFiles
@@ -91,6 +92,7 @@ class Placer:
         self._modes = (writable & ~mask, (writable | 0o111) & ~mask)
         self._folders: set[str] = set()
         self._links: set[str] = set()
+        self._packs_beside: dict[bytes, bool] = {}
         self._window: list[Wanted] = []
         self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
@@ -115,7 +117,7 @@ class Placer:
             self._is_there(wanted, entry.size)
             return
         if self._link is LinkKind.COPY and is_whole(wanted):
-            source = self._cache.likely_file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
+            source = self._to_copy_from(wanted)
             if source is not None:
                 self._copies.append((wanted, source))
                 self._grow_window(entry.size)
@@ -135,6 +137,35 @@ class Placer:
             self._grow_window(entry.size)
         else:
             self._bring_large(wanted, older)
+
+    def _to_copy_from(self, wanted: Wanted) -> str | None:
+        """Return the cache's file, if it has it, or None.
+
+        Where nothing is to be kept, a pack on the cache's own disk is better: one read of it gives many files.
+        """
+        pack, entry = wanted.extents[0].pack, wanted.entry
+        if pack.id not in self._packs_beside:
+            self._packs_beside[pack.id] = not self._keep and self._lies_beside(pack)
+        if self._packs_beside[pack.id]:
+            return None
+        return self._cache.likely_file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
+
+    def _lies_beside(self, pack: PackRow) -> bool:
+        for store in self._packs().stores:
+            if not isinstance(store, DirectoryStore):
+                return False  # to ask it would cost more
+            if store.lies_beside(pack, self._cache.root):
+                return True
+        return False
+
+    def _from_cache_after_all(self, wanted: Wanted) -> bytes | None:
+        """Return a file's verified bytes from the cache, if it has them."""
+        entry = wanted.entry
+        source = self._cache.file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
+        if source is None:
+            return None
+        with open(source, "rb") as file:
+            return file.read()
 
     def finish(self) -> None:
         """Bring what is still waiting and note what the cache got."""
@@ -204,7 +235,9 @@ class Placer:
         if not window and not copies:
             return
         if self._small is None:
-            self._small = SmallFiles(self._packs(), self._executor, self._row, self._made, self._processes)
+            self._small = SmallFiles(
+                self._packs(), self._executor, self._row, self._made, self._processes, self._from_cache_after_all
+            )
         self._small.copy(copies)
         self._small.make(window)
 

@@ -45,15 +45,24 @@ class SmallFiles:
         Told of files when they are there.
     processes
         How many others may help.
+    spare
+        Gives a file's bytes when they are wrong in its pack everywhere, if it can.
     """
 
     def __init__(
-        self, reader: TreeReader, executor: Executor, row: Callable[[Wanted], Row], done: Done, processes: int
+        self,
+        reader: TreeReader,
+        executor: Executor,
+        row: Callable[[Wanted], Row],
+        done: Done,
+        processes: int,
+        spare: Callable[[Wanted], bytes | None] = lambda wanted: None,
     ) -> None:
         self._reader = reader
         self._executor = executor
         self._row = row
         self._done = done
+        self._spare = spare
         self._memory = Memory(_AHEAD + 1 + processes, RANGE_LIMIT)
         self._workers = Workers(self._memory, processes)
         self._coming: deque[_Coming] = deque()
@@ -150,7 +159,7 @@ class SmallFiles:
 
     def _again(self, wanted: Wanted) -> Made:
         """Make a file whose bytes came wrong, from another store or another reading."""
-        right = self._reader.read_checked(wanted.extents[0], wanted.entry.is_content)
+        right = self._reader.read_checked(wanted.extents[0], wanted.entry.is_content) or self._spare(wanted)
         if right is None:
             raise damaged(self._reader, wanted)
         (made,) = write_files(memoryview(right), [self._new_file(wanted, 0, len(right))])
