@@ -187,6 +187,8 @@ def link_unless_there(path: str, second: str) -> bool:
     OSError
         When the disk is full.
     """
+    if not second:
+        return False
     try:
         os.link(path, second, follow_symlinks=False)
     except OSError as error:

@@ -105,7 +105,7 @@ class Placer:
         if entry.kind == Kind.DIRECTORY:
             self._make_folder(path)
             return
-        self._make_folder(os.path.dirname(path))
+        self._make_folder(path.rpartition("/")[0])
         if entry.kind == Kind.LINK:
             check_entry(entry)  # a part of a dataset may leave out what a link in it points to
             os.symlink(entry.target, path)
