@@ -611,18 +611,29 @@ def test_what_the_cache_has_needs_no_remote(cats: Published, consumer: Path, tmp
         assert tree(place / "cats") == paths_of(CATS)
 
 
+def damage(path: Path) -> None:
+    """Change a file's bytes, and neither its size nor its time of modification."""
+    before = path.stat()
+    path.chmod(0o644)
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def test_what_is_damaged_on_this_disk_comes_from_the_cache(
-    cats: Published, consumer: Path, tmp_path: Path, reg: Reg
+    cats: Published, consumer: Path, tmp_path: Path, home: Path, reg: Reg
 ) -> None:
     """`get` reads packs on this disk rather than the cache's files."""
     reg(consumer, "import", cats.url, "images/cats")
     for pack in (cats.remote / "packs").rglob("*"):
         if pack.is_file():
-            content = pack.read_bytes()
-            pack.chmod(0o644)
-            pack.write_bytes(bytes(len(content)))
+            damage(pack)
     reg(tmp_path, "get", cats.url, "images/cats")
     assert tree(tmp_path / "cats") == paths_of(CATS)
+    for file in (home / "cache/files").rglob("*"):
+        if file.is_file():
+            damage(file)
+    assert "are not those of" in reg(tmp_path, "get", cats.url, "images/cats", "-o", "again", code=6).err
+    assert not (tmp_path / "again").exists()
 
 
 def test_offline_reads_what_was_fetched_before_and_says_when_there_is_nothing(

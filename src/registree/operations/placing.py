@@ -22,7 +22,7 @@ from registree.source import Machine
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
-from registree.store.state import CLOCK_STEP, Learning, Stat, as_row
+from registree.store.state import CLOCK_STEP, Learning, Stat, as_row, wait_for_clock
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
 
@@ -294,9 +294,8 @@ def _verified_at(size: int) -> int:
 
     When they are many, this waits so long that the last of them show any later change: else they were read again.
     """
-    if size >= _WORTH_WAITING:
-        time.sleep(CLOCK_STEP / 1e9)
-    return time.time_ns()
+    now = time.time_ns()
+    return wait_for_clock(now) if size >= _WORTH_WAITING else now
 
 
 def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:

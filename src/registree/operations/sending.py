@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from registree.model.places import PackRow
 from registree.store.base import Store
 from registree.store.copying import CopyPlan, copy_manifest
-from registree.store.state import CLOCK_STEP, as_row, file_stat
+from registree.store.state import as_row, file_stat, wait_for_clock
 from registree.workspace import Workspace
 
 _NOTED_FROM = 16 << 20
@@ -50,6 +49,7 @@ def send(
             done |= {pack.id for pack in (*left.payload, *left.pages)}
     finally:
         machine.progress.end()
+        workspace.outbox.trust(())  # they may change before the next time
         workspace.outbox.abandon()
 
 
@@ -65,9 +65,7 @@ def note_packs(workspace: Workspace, packs: Sequence[PackRow]) -> None:
         place = workspace.outbox.place_of(pack.id)
         with suppress(FileNotFoundError):  # nothing was new, or its bytes are in the work tree alone
             rows.append((place, as_row(os.stat(os.path.join(workspace.root, place)), pack.id)))
-    young = max((row.ctime for _, row in rows), default=0) + CLOCK_STEP - time.time_ns()
-    time.sleep(min(max(0, young), CLOCK_STEP) / 1e9)
-    now = time.time_ns()
+    now = wait_for_clock(max((row.ctime for _, row in rows), default=0))
     workspace.state.update(stats=[item for item in rows if item[1].is_older(now)])
 
 

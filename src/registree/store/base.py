@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
 from registree.errors import FormatError, ObjectMissing, ReadOnly
+from registree.model.places import PackRow
 from registree.store.layout import MARKER, check_marker, marker
 
 Sent = Callable[[int], None]
@@ -34,12 +35,15 @@ class Store(ABC):
         Where it is, as a person would write it, without secrets.
     writable
         False for what can only be read (HTTP).
+    is_local
+        Whether it is a directory of this machine.
     is_outbox
         Whether it is an outbox, whose content is not kept in the cache: it is on this disk already.
     """
 
     address: str
     writable: bool = True
+    is_local: bool = False
     is_outbox: bool = False
     _format_is_known: bool = False
 
@@ -80,6 +84,10 @@ class Store(ABC):
 
         The file must be flushed, and nobody may change it any more.
         """
+        return False
+
+    def lies_beside(self, pack: PackRow, folder: str) -> bool:
+        """Tell whether a pack is here, whole, and on the same disk as a folder."""
         return False
 
     @abstractmethod

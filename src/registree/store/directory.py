@@ -25,6 +25,8 @@ class DirectoryStore(Store):
     object or the new one.
     """
 
+    is_local = True
+
     def __init__(self, root: str, address: str | None = None) -> None:
         self.root = root
         self.address = address or root
@@ -84,7 +86,7 @@ class DirectoryStore(Store):
                 return None
 
     def lies_beside(self, pack: PackRow, folder: str) -> bool:
-        """Tell whether a pack is here, whole, and on the same disk as a folder."""
+        """See `Store.lies_beside`."""
         try:
             found = os.stat(self.path(key(PACKS, pack.id)))
             return found.st_size == pack.size and found.st_dev == os.stat(folder).st_dev

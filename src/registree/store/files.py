@@ -15,8 +15,6 @@ from registree.model.ids import ContentId, hash_bytes
 
 _SMALL = 1 << 20
 _BLOCK = 16 << 20
-_FICLONE = 0x40049409
-"""ioctl number of FICLONE (linux/fs.h)."""
 _FICLONERANGE = 0x4020940D
 """ioctl number of FICLONERANGE (linux/fs.h); it takes a descriptor, an offset, a length and a position."""
 _CANNOT = (
@@ -75,7 +73,7 @@ def copy_range(source: int, target: int, offset: int, length: int, position: int
 
 
 def share_range(source: int, target: int, offset: int, length: int, position: int) -> bool:
-    """Let one open file share blocks with another; False where the disk cannot, or not this range."""
+    """Let one open file share blocks with another; False where the disk cannot, or not this range (0: to the end)."""
     try:
         fcntl.ioctl(target, _FICLONERANGE, struct.pack("qQQQ", source, offset, length, position))
     except OSError:  # whoever copies it in place of that is told what is wrong
@@ -113,17 +111,14 @@ def try_reflink(source: str, target: str, mode: int) -> bool:
     try:
         writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
-            fcntl.ioctl(writer, _FICLONE, reader)
-        except OSError as error:
-            os.unlink(target)
-            if error.errno not in _CANNOT:
-                raise
-            return False
+            shared = share_range(reader, writer, 0, 0, 0)
         finally:
             os.close(writer)
     finally:
         os.close(reader)
-    return True
+    if not shared:
+        os.unlink(target)
+    return shared
 
 
 def try_hardlink(source: str, target: str) -> bool:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 
 from registree.errors import FormatError
 from registree.execute import Progress
@@ -15,7 +16,6 @@ from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents, PackRow
 from registree.store.batches import Made, write_files
 from registree.store.cache import Cache
-from registree.store.directory import DirectoryStore
 from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
 from registree.store.payload import Wanted, is_whole, write_large
 from registree.store.small_files import Row, SmallFiles
@@ -151,21 +151,18 @@ class Placer:
         return self._cache.likely_file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
 
     def _lies_beside(self, pack: PackRow) -> bool:
-        for store in self._packs().stores:
-            if not isinstance(store, DirectoryStore):
-                return False  # to ask it would cost more
-            if store.lies_beside(pack, self._cache.root):
-                return True
-        return False
+        at_hand = takewhile(lambda store: store.is_local, self._packs().stores)  # to ask another would cost more
+        return any(store.lies_beside(pack, self._cache.root) for store in at_hand)
 
     def _from_cache_after_all(self, wanted: Wanted) -> bytes | None:
-        """Return a file's verified bytes from the cache, if it has them."""
+        """Return a file's bytes from the cache, if it has them."""
         entry = wanted.entry
         source = self._cache.file(entry.content, entry.size, executable=entry.kind == Kind.EXECUTABLE)
-        if source is None:
-            return None
-        with open(source, "rb") as file:
-            return file.read()
+        with suppress(FileNotFoundError):  # somebody cleaned the cache just now
+            if source is not None:
+                with open(source, "rb") as file:
+                    return file.read()
+        return None
 
     def finish(self) -> None:
         """Bring what is still waiting and note what the cache got."""

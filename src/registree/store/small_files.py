@@ -46,7 +46,7 @@ class SmallFiles:
     processes
         How many others may help.
     spare
-        Gives a file's bytes when they are wrong in its pack everywhere, if it can.
+        Gives a file's bytes when they are wrong in its pack everywhere, if it can; they are checked.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class SmallFiles:
     def _again(self, wanted: Wanted) -> Made:
         """Make a file whose bytes came wrong, from another store or another reading."""
         right = self._reader.read_checked(wanted.extents[0], wanted.entry.is_content) or self._spare(wanted)
-        if right is None:
+        if right is None or not wanted.entry.is_content(right):
             raise damaged(self._reader, wanted)
         (made,) = write_files(memoryview(right), [self._new_file(wanted, 0, len(right))])
         return made

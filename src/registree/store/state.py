@@ -81,6 +81,15 @@ def as_row(found: os.stat_result, content: bytes) -> Stat:
     return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, content)
 
 
+def wait_for_clock(newest: int) -> int:
+    """Wait until a change after a time would show in a file's times, 20 ms at most, and return the time then.
+
+    Both are nanoseconds since the epoch.
+    """
+    time.sleep(min(max(0, newest + CLOCK_STEP - time.time_ns()), CLOCK_STEP) / 1e9)
+    return time.time_ns()
+
+
 class Learning:
     """Gathers rows for the state while files are read or placed, and writes them down some at a time.
 
