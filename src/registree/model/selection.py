@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from functools import cached_property
 
 import msgspec
 
-from registree.errors import InvalidInput
 from registree.model.manifest import Entry
 from registree.model.paths import EntryPath, is_within
+
+_SET = re.compile(r"\[([!^]?)(\]?[^]]+|\])\]")
+"""A set of characters in a glob: whether it is the others that are meant, and its members."""
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
@@ -31,15 +34,11 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
             out, at = out + "[^/]*", at + 1
         elif text[at] == "?":
             out, at = out + "[^/]", at + 1
-        elif text[at] == "[" and (end := text.find("]", at + 2)) > 0:
-            inner = re.sub(r"([\\\[&~|])", r"\\\1", text[at + 1 : end])
-            out, at = out + f"[{'^' + inner[1:] if inner[0] == '!' else inner}]", end + 1
+        elif members := _SET.match(text, at):
+            out += "(?!/)" + fnmatch.translate(f"[{members[1] and '!'}{members[2]}]")[: -len(r"\Z")]
+            at = members.end()
         else:
             out, at = out + re.escape(text[at]), at + 1
-    try:
-        return re.compile(("" if anchored else "(?:.*/)?") + out + "(?:/.*)?", re.DOTALL)
-    except re.error:
-        raise InvalidInput(f"{pattern!r} is not a glob") from None
     return re.compile(("" if anchored else "(?:.*/)?") + out + "(?:/.*)?", re.DOTALL)
 
 
