@@ -6,6 +6,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ from registree.errors import Conflict
 from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents
 from registree.registry import get
-from registree.store import block_reader, open_pack, packing
+from registree.store import block_reader, open_pack, pack_file, packing
 from registree.store.chunk_index import decode_chunks, encode_chunks
 from registree.store.open_pack import OpenPack, read_sources, settle
 from registree.store.packing import CHUNKED_FROM, OWN_PACK_FROM, Packer
 
 SMALL_FROM, OWN_FROM, TARGET, LIMIT = 1 << 12, 1 << 15, 1 << 15, 1 << 16
 KIB = 1 << 10
-WHERE = {"BLOCK": block_reader, "_BUFFER": open_pack, "_FLUSHED_AT_ONCE": open_pack}
+WHERE = {"BLOCK": block_reader, "_BUFFER": open_pack, "_FLUSHED_AT_ONCE": pack_file, "_STRAIGHT_FROM": pack_file}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,6 +44,7 @@ def lowered() -> Iterator[None]:
             "BLOCK": 16 * KIB,
             "_BUFFER": 4 * KIB,
             "_FLUSHED_AT_ONCE": 16 * KIB,
+            "_STRAIGHT_FROM": 4 * KIB,
         }.items():
             patch.setattr(WHERE.get(name, packing), name, size)
         yield
@@ -224,14 +226,16 @@ def test_pack_of_a_file_that_shrank_and_grew_again_is_what_its_name_says(tmp_pat
     path.write_bytes(random.Random(4).randbytes(size))
     real = OpenPack.append_range
 
-    def disturbed(pack: OpenPack, descriptor: int, offset: int, memory: memoryview, name: str) -> int:
+    def disturbed(
+        pack: OpenPack, descriptor: int, offset: int, memory: memoryview, name: str
+    ) -> tuple[int, Future[None]]:
         if offset == 48 * KIB:
             os.truncate(path, offset + cut)
-        count = real(pack, descriptor, offset, memory, name)
+        taken = real(pack, descriptor, offset, memory, name)
         if offset == 48 * KIB:
             with path.open("ab") as file:
                 file.write(bytes(size - path.stat().st_size))
-        return count
+        return taken
 
     packer = Packer(str(tmp_path), lambda _: None)
     with pytest.MonkeyPatch.context() as patch, path.open("rb") as file:
@@ -280,6 +284,7 @@ def test_files_around_the_real_boundaries_travel_whole(tmp_path: Path) -> None:
             "BLOCK": 4 << 20,
             "_BUFFER": 4 << 20,
             "_FLUSHED_AT_ONCE": 64 << 20,
+            "_STRAIGHT_FROM": 1 << 20,
         }.items():
             patch.setattr(WHERE.get(name, packing), name, size)
         registry = Registry.init(tmp_path / "registry")

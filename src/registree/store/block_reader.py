@@ -1,89 +1,124 @@
-"""Read a large file once: other threads read ahead, keep and hash what the cutter gets."""
+"""Read a large file once and cut it into chunks: other threads read ahead and hash."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
+from pyfastcdc import FastCDC
 
 from registree.model.ids import ContentId
+from registree.store.pack_file import DONE, PackThreads
 
 BLOCK = 4 << 20
 """Bytes read at once."""
 _AHEAD = 3
 """Blocks that are read while another is cut."""
 _RECENT = 4
-"""Blocks that are kept after they were cut: the cutter may look back, and they may not be hashed yet."""
+"""Blocks that are kept after they were cut: they may not be hashed yet, and `unread` looks back."""
+
+Sink: TypeAlias = Callable[[int, int, memoryview], tuple[int, Future[None]]]
+"""Takes bytes of an open file at an offset and fills memory with them: how many, and when it has no more use for it."""
+
+
+class Chunk(NamedTuple):
+    """A chunk of a file: its offset in bytes, and its content, which is overwritten some chunks later."""
+
+    offset: int
+    content: memoryview
 
 
 class _Block(NamedTuple):
+    """What was read, where in the file it begins, the memory it and its room are in, and who uses that still."""
+
     start: int
     content: memoryview
-    hashed: Future[None]
+    memory: memoryview
+    users: list[Future[None]]
 
 
 class BlockReader:
-    """Reads a file block by block for the cutter; other threads read ahead and hash the whole.
+    """Reads a file block by block and cuts it; other threads read ahead and hash the whole.
 
-    Memory is used again and again: fresh memory for each block would cost as much as reading it.
+    Before each block there is room for the end of the one before, so that chunks are cut where the bytes were read to.
 
     Parameters
     ----------
     size
         Bytes to read; the file may turn out shorter.
-    reading, hashing
-        Threads, one of each.
+    cutter
+        Says where chunks end.
     """
 
-    def __init__(self, descriptor: int, size: int, reading: ThreadPoolExecutor, hashing: ThreadPoolExecutor) -> None:
+    def __init__(self, descriptor: int, size: int, cutter: FastCDC, threads: PackThreads) -> None:
         self.position = 0
-        self.sink: Callable[[int, int, memoryview], int] | None = None
-        """Takes bytes of the open file at an offset, and fills memory with them as they are then; None only reads."""
+        self.sink: Sink | None = None
+        """Takes what is read; None only reads."""
         self._descriptor = descriptor
         self._size = size
-        self._reading = reading
-        self._hashing = hashing
+        self._cutter = cutter
+        self._room = cutter.max_size
+        self._threads = threads
         self._hasher = blake3()
         self._asked = 0
-        self._spare: list[memoryview] = []
-        self._coming: deque[Future[memoryview]] = deque()
+        self._coming: deque[Future[_Block]] = deque()
         self._recent: deque[_Block] = deque()
-        self._left = memoryview(b"")
 
-    def readinto(self, target: memoryview) -> int:
-        if not self._left:
-            while self._asked < self._size and len(self._coming) < _AHEAD:
-                length = min(BLOCK, self._size - self._asked)
-                memory = self._spare.pop() if self._spare else memoryview(bytearray(length))
-                self._coming.append(self._reading.submit(self._read, self._asked, memory[:length]))
-                self._asked += length
-            self._left = self._coming.popleft().result() if self._coming else memoryview(b"")
-            if not self._left:
-                return 0
-            self._recent.append(_Block(self.position, self._left, self._hashing.submit(self._hash, self._left)))
-            self.position += len(self._left)
-            if len(self._recent) > _RECENT:
-                oldest = self._recent.popleft()
-                oldest.hashed.result()
-                if len(oldest.content) == BLOCK:
-                    self._spare.append(oldest.content)
-        count = min(len(target), len(self._left))
-        target[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
+    def chunks(self) -> Iterator[Chunk]:
+        """Cut the file; it ends where a block comes that is shorter than asked for."""
+        left = memoryview(b"")
+        is_last = False
+        while not is_last and self.position < self._size:
+            block = self._next_block()
+            is_last = len(block.content) < BLOCK or self.position >= self._size
+            first = self._room - len(left)
+            block.memory[first : self._room] = left
+            content = block.memory[first : self._room + len(block.content)]
+            cutting = self._cutter.cut_buf(content)
+            end = 0
+            while end + self._room <= len(content) or (is_last and end < len(content)):
+                chunk = next(cutting)
+                yield Chunk(block.start - len(left) + end, chunk.data)
+                end += chunk.length
+            left = content[end:]
 
-    def _read(self, offset: int, memory: memoryview) -> memoryview:
+    def _next_block(self) -> _Block:
+        """Return the next block, and have those after it read."""
+        while self._asked < self._size and len(self._coming) < _AHEAD:
+            length = min(BLOCK, self._size - self._asked)
+            memory = self._threads.memory(self._room + BLOCK)
+            self._coming.append(self._threads.reading.submit(self._read, self._asked, length, memory))
+            self._asked += length
+        block = self._coming.popleft().result()
+        block.users.append(self._threads.hashing.submit(self._hash, block.content))
+        self._recent.append(block)
+        self.position += len(block.content)
+        if len(self._recent) > _RECENT:
+            self._let_go()
+        return block
+
+    def _read(self, start: int, length: int, memory: memoryview) -> _Block:
+        content, taken = memory[self._room : self._room + length], DONE
         if self.sink is not None:
-            return memory[: self.sink(self._descriptor, offset, memory)]
-        return memory[: os.preadv(self._descriptor, [memory], offset)]
+            count, taken = self.sink(self._descriptor, start, content)
+        else:
+            count = os.preadv(self._descriptor, [content], start)
+        return _Block(start, content[:count], memory, [taken])
 
-    def _hash(self, block: memoryview) -> None:
-        self._hasher.update(block)
+    def _let_go(self) -> None:
+        """Give the memory of the oldest block back when nobody uses it."""
+        block = self._recent.popleft()
+        for user in block.users:
+            user.result()
+        self._threads.give_back(block.memory)
+
+    def _hash(self, content: memoryview) -> None:
+        self._hasher.update(content)
 
     def wait(self) -> None:
         """Wait until all that is being read is there."""
@@ -96,12 +131,11 @@ class BlockReader:
 
     def unread(self, offset: int) -> bytes:
         """Return what was read of the file from an offset on (it lies in the last blocks); call `wait` before."""
-        start = self._recent[0].start
-        read = b"".join([*(block.content for block in self._recent), *(future.result() for future in self._coming)])
-        return read[offset - start :]
+        blocks = [*self._recent, *(future.result() for future in self._coming)]
+        return b"".join(block.content for block in blocks)[offset - blocks[0].start :]
 
     def finish(self) -> ContentId:
-        """Return the content id of all that was read."""
-        for block in self._recent:
-            block.hashed.result()
+        """Return the content id of all that was read; no chunk may be used any more."""
+        while self._recent:
+            self._let_go()
         return ContentId(self._hasher.digest())

@@ -5,43 +5,21 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
 from registree.model.places import Extent, Extents, PackRow, merge_extents
-from registree.store.base import write_at
 from registree.store.block_reader import BLOCK
 from registree.store.chunk_index import decode_chunks, encode_chunks
-from registree.store.files import drop_from_memory, hash_file, share_range
+from registree.store.files import hash_file
+from registree.store.pack_file import DONE, PackFile, PackThreads, aligned_memory
 
 _BUFFER = 4 << 20
 _WAITING = 3
 """Buffers that may wait to be written."""
-_FLUSHED_AT_ONCE = 16 << 20
-"""Bytes after which the disk is told to write: the last flush is short, and memory is used again."""
-
-_flush_data = getattr(os, "fdatasync", os.fsync)
-"""macOS has the latter alone."""
-
-
-class PackThreads:
-    """The threads behind packs: one reads, one hashes and writes, in order; one waits for the disk."""
-
-    def __init__(self) -> None:
-        self.reading = ThreadPoolExecutor(1, thread_name_prefix="reg-reading")
-        self.writing = ThreadPoolExecutor(1, thread_name_prefix="reg-writing")
-        self.flushing = ThreadPoolExecutor(1, thread_name_prefix="reg-flushing")
-        self.spare: list[bytearray] = []
-        """Buffers to be used again, by the next pack too."""
-
-    def close(self) -> None:
-        """End them, when what they have to do is done."""
-        self.reading.shutdown()
-        self.writing.shutdown()
-        self.flushing.shutdown()
 
 
 class OpenPack:
@@ -59,19 +37,14 @@ class OpenPack:
         self.row: PackRow | None = None
         self.count = 0
         self.chunked = False
-        self.read_again = False
-        """Whether closing it will read it, because its name cannot be known before: it stays in memory until then."""
         self.sources: list[tuple[str, int, int]] | None = [] if in_place else None
         self._threads = threads
-        self._shares = True
         self._hasher: blake3 | None = blake3()
-        self._descriptor = -1 if in_place else os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._spare = threads.spare if threads is not None else []
-        self._buffer = self._new_buffer()
+        self._file = None if in_place else PackFile(path, threads)
+        self._buffer = self._memory()
         self._filled = 0
-        self._unflushed = 0
+        self._written = DONE
         self._writing: deque[Future[None]] = deque()
-        self._flushing: deque[Future[None]] = deque()
         self._chunks: list[tuple[bytes, int]] = []
 
     def note_chunk(self, chunk: bytes, length: int) -> None:
@@ -91,39 +64,48 @@ class OpenPack:
         start, length = self.size, len(content)
         if self.sources is not None:
             self._describe(source, length)
-        if self._filled + length > _BUFFER:
+        view = memoryview(content)
+        while self._filled + len(view) >= _BUFFER:
+            fits = _BUFFER - self._filled
+            self._buffer[self._filled :] = view[:fits]
+            view = view[fits:]
+            self._filled, self.size = _BUFFER, self.size + fits
             self._pass_on()
-        self._buffer[self._filled : self._filled + length] = content  # it grows for a page that is longer
-        self._filled += length
-        self.size += length
+        self._buffer[self._filled : self._filled + len(view)] = view
+        self._filled += len(view)
+        self.size += len(view)
         self.note_chunk(chunk, length)
         return Pending(self, start, length)
 
-    def append_range(self, descriptor: int, offset: int, memory: memoryview, path: str) -> int:
+    def append_range(self, descriptor: int, offset: int, memory: memoryview, path: str) -> tuple[int, Future[None]]:
         """Add bytes of an open file and fill memory with them as they are in the pack: fewer where the file ends.
 
         The caller notes their chunks with `note_chunk`; they are hashed when the pack is closed.
+
+        Returns
+        -------
+        How many bytes, and when the memory may be used again.
         """
         self._hasher = None
-        if self.sources is not None:
+        written = DONE
+        if self._file is None:
             count = os.preadv(descriptor, [memory], offset)
             self._describe((path, offset), count)
         else:
-            self._shares = self._shares and share_range(descriptor, self._descriptor, offset, len(memory), self.size)
-            count = os.preadv(self._descriptor, [memory], self.size) if self._shares else 0
+            count = self._file.share(descriptor, offset, memory, self.size)
             if count < len(memory):
                 count = os.preadv(descriptor, [memory], offset)
-                self._write(memory[:count], self.size)
+                written = self._file.write(memory[:count], self.size)
         self.size += count
-        return count
+        return count, written
 
     def append_block(self, block: bytes, source: tuple[str, int]) -> None:
         """Add bytes that were read already; see `append_range`."""
         self._hasher = None
-        if self.sources is not None:
+        if self._file is None:
             self._describe(source, len(block))
         else:
-            self._write(block, self.size)
+            self._file.write(memoryview(block), self.size)
         self.size += len(block)
 
     def _describe(self, source: tuple[str, int], length: int) -> None:
@@ -143,33 +125,30 @@ class OpenPack:
         if self._threads is None:
             self._hash_and_write(buffer, filled, start)
         else:
-            self._writing.append(self._threads.writing.submit(self._hash_and_write, buffer, filled, start))
+            self._writing.append(self._threads.hashing.submit(self._hash_and_write, buffer, filled, start))
             while len(self._writing) > _WAITING:
                 self._writing.popleft().result()
-        self._buffer = self._new_buffer()
+        self._buffer = self._memory()
 
-    def _new_buffer(self) -> bytearray:
-        return self._spare.pop() if self._spare else bytearray(_BUFFER)
+    def _memory(self) -> memoryview:
+        return self._threads.memory(_BUFFER) if self._threads is not None else aligned_memory(_BUFFER)
 
-    def _hash_and_write(self, buffer: bytearray, filled: int, start: int) -> None:
-        with memoryview(buffer)[:filled] as content:
-            if self._hasher is not None:
-                self._hasher.update(content)
-            if self.sources is None:
-                self._write(content, start)
-        self._spare.append(buffer)
+    def _hash_and_write(self, buffer: memoryview, filled: int, start: int) -> None:
+        content = buffer[:filled]
+        if self._hasher is not None:
+            self._hasher.update(content)
+        before = self._written
+        if self._file is not None:
+            self._written = self._file.write(content, start)
+        if self._threads is not None:
+            give_back = self._threads.give_back
+            self._written.add_done_callback(lambda _: give_back(buffer))
+        before.result()  # no more than two wait for the disk
 
-    def _write(self, content: bytes | memoryview, start: int) -> None:
-        write_at(self._descriptor, content, start)
-        self._unflushed += len(content)
-        if self._threads is not None and self._unflushed >= _FLUSHED_AT_ONCE:
-            self._unflushed = 0
-            self._flushing.append(self._threads.flushing.submit(self._flush))
-
-    def _flush(self) -> None:
-        _flush_data(self._descriptor)
-        if not self.read_again:
-            drop_from_memory(self._descriptor)
+    def keep_in_memory(self) -> None:
+        """Say that closing it will read it, because its name cannot be known before."""
+        if self._file is not None:
+            self._file.kept_in_memory = True
 
     def cut_back(self, size: int) -> None:
         """Drop the bytes after `size`."""
@@ -180,14 +159,15 @@ class OpenPack:
                 if left:
                     self.sources.append((path, start, min(length, left)))
                     left -= min(length, left)
-        else:
-            os.ftruncate(self._descriptor, size)
+        elif self._file is not None:
+            self._file.truncate(size)
         self.size = size
 
     def close(self, identifier: bytes | None = None) -> PackRow:
         """Name it by its hash (given when it is known already); `wait` tells when it is on the disk."""
         self._pass_on()
-        self._spare.append(self._buffer)
+        if self._threads is not None:
+            self._threads.give_back(self._buffer)
         while self._writing:
             self._writing.popleft().result()
         if identifier is None:
@@ -196,20 +176,9 @@ class OpenPack:
             file.write(encode_chunks(self._chunks))
         self._chunks = []
         self.row = PackRow(identifier, self.size)
-        if self._threads is None:
-            self._flush_and_close()
-        else:
-            self._flushing.append(self._threads.flushing.submit(self._flush_and_close))
+        if self._file is not None:
+            self._file.flush_and_close()
         return self.row
-
-    def _flush_and_close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            try:
-                os.fsync(descriptor)
-                drop_from_memory(descriptor)
-            finally:
-                os.close(descriptor)
 
     def wait(self) -> None:
         """Wait until a closed pack is on the disk.
@@ -219,8 +188,8 @@ class OpenPack:
         OSError
             When the disk refused it.
         """
-        while self._flushing:
-            self._flushing.popleft().result()
+        if self._file is not None:
+            self._file.wait()
 
     def _hash_again(self) -> bytes:
         if self.sources is None:
@@ -232,12 +201,11 @@ class OpenPack:
 
     def abandon(self) -> None:
         """Close it and remove its bytes."""
-        wait_for([*self._writing, *self._flushing])
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self.sources is None and os.path.exists(self.path):
-            os.unlink(self.path)
+        wait_for(self._writing)
+        if self._file is not None:
+            self._file.abandon()
+            if os.path.exists(self.path):
+                os.unlink(self.path)
 
 
 def read_sources(sources: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:

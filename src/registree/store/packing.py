@@ -14,7 +14,8 @@ from registree.model.ids import ContentId, hash_bytes
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, merge_extents
 from registree.store.block_reader import BlockReader
 from registree.store.chunk_index import ChunkIndex, extents_of
-from registree.store.open_pack import OpenPack, PackThreads, Pending, Placed
+from registree.store.open_pack import OpenPack, Pending, Placed
+from registree.store.pack_file import PackThreads
 
 CHUNKED_FROM = 1 << 20
 """A file below this many bytes is one chunk."""
@@ -98,7 +99,7 @@ class Packer:
         Conflict
             When it turns out shorter than that.
         """
-        reader = BlockReader(descriptor, size, self._threads.reading, self._threads.writing)
+        reader = BlockReader(descriptor, size, self._cutter, self._threads)
         try:
             own = size >= OWN_PACK_FROM
             places = _merged(self._store_own(reader, size, path) if own else self._store_shared(reader, path))
@@ -110,8 +111,8 @@ class Packer:
         return identifier, places
 
     def _store_shared(self, reader: BlockReader, path: str) -> Iterator[Placed]:
-        for chunk in self._cutter.cut_stream(reader):
-            place = self._store_chunk(hash_bytes(chunk.data), chunk.data, (path, chunk.offset))
+        for chunk in reader.chunks():
+            place = self._store_chunk(hash_bytes(chunk.content), chunk.content, (path, chunk.offset))
             if self._shared is not None:
                 self._shared.chunked = True
             elif self.closed:
@@ -128,18 +129,18 @@ class Packer:
         whole = True  # every byte so far is in `pack`, or in full packs before it
         before = 0  # bytes of the file in those full packs
         reader.sink = lambda descriptor, start, memory: pack.append_range(descriptor, start, memory, path)
-        for chunk in self._cutter.cut_stream(reader):
-            identifier = hash_bytes(chunk.data)
+        for chunk in reader.chunks():
+            identifier = hash_bytes(chunk.content)
             found = self.find(identifier)
             if found is not None:
                 if whole:
                     whole = False
-                    pack.read_again = True
+                    pack.keep_in_memory()
                     reader.stop_sink()
                     pack.cut_back(chunk.offset - before)
                 yield found
                 continue
-            end = chunk.offset + chunk.length - before if whole else pack.size + chunk.length
+            end = chunk.offset + len(chunk.content) - before if whole else pack.size + len(chunk.content)
             if end > PACK_LIMIT:
                 reader.wait()
                 overhang = reader.unread(chunk.offset) if whole else b""
@@ -150,12 +151,12 @@ class Packer:
                 if whole:
                     pack.append_block(overhang, (path, chunk.offset))
             if whole:
-                place = Pending(pack, chunk.offset - before, chunk.length)
-                pack.note_chunk(identifier, chunk.length)
+                place = Pending(pack, chunk.offset - before, len(chunk.content))
+                pack.note_chunk(identifier, len(chunk.content))
             else:
-                place = pack.append(identifier, chunk.data, (path, chunk.offset))
+                place = pack.append(identifier, chunk.content, (path, chunk.offset))
             self._index.note(identifier, place)
-            self.stored += chunk.length
+            self.stored += len(chunk.content)
             yield place
         reader.stop_sink()
         content = reader.finish()
@@ -169,7 +170,8 @@ class Packer:
     def _new_own_pack(self, size: int) -> OpenPack:
         pack = self._new_pack()
         pack.chunked = True
-        pack.read_again = size > PACK_LIMIT
+        if size > PACK_LIMIT:
+            pack.keep_in_memory()
         return pack
 
     def _new_pack(self) -> OpenPack:

@@ -1,0 +1,182 @@
+"""The file of a pack that is being written: past the kernel's memory where the disk takes that, else through it."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections import defaultdict, deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+
+from registree.store.base import write_at
+from registree.store.files import drop_from_memory, share_range
+
+_ALIGNED = 4096
+"""Bytes: memory, positions and lengths that a disk takes straight are multiples of this."""
+_STRAIGHT_FROM = 1 << 20
+"""Bytes from which a write goes straight to the disk: less is gathered by the kernel."""
+_FLUSHED_AT_ONCE = 16 << 20
+"""Bytes through the kernel after which the disk is told to write: the last flush is short, and memory is used again."""
+_CANNOT = -1
+
+_flush_data = getattr(os, "fdatasync", os.fsync)
+"""macOS has the latter alone."""
+
+DONE: Future[None] = Future()
+"""What is done already."""
+DONE.set_result(None)
+
+
+class PackThreads:
+    """The threads behind packs, and memory that is used again: fresh memory would cost as much as reading a file."""
+
+    def __init__(self) -> None:
+        self.reading = ThreadPoolExecutor(1, thread_name_prefix="reg-reading")
+        self.hashing = ThreadPoolExecutor(1, thread_name_prefix="reg-hashing")
+        """It writes too what it has hashed."""
+        self.disk = ThreadPoolExecutor(1, thread_name_prefix="reg-disk")
+        """It waits for the disk."""
+        self._spare: defaultdict[int, list[memoryview]] = defaultdict(list)
+
+    def memory(self, size: int) -> memoryview:
+        """Return memory that a disk can take straight; `give_back` it when no thread uses it."""
+        spare = self._spare[size]
+        return spare.pop() if spare else aligned_memory(size)
+
+    def give_back(self, memory: memoryview) -> None:
+        """Keep memory for whoever asks next."""
+        self._spare[len(memory)].append(memory)
+
+    def close(self) -> None:
+        """End them, when what they have to do is done."""
+        for executor in (self.reading, self.hashing, self.disk):
+            executor.shutdown()
+
+
+def aligned_memory(size: int) -> memoryview:
+    """Return memory that a disk can take straight."""
+    return memoryview(mmap.mmap(-1, size))
+
+
+class PackFile:
+    """Writes a new file so that little is left to do when it is closed, and other files stay in memory.
+
+    Parameters
+    ----------
+    threads
+        Who waits for the disk; None to do so at once.
+    """
+
+    def __init__(self, path: str, threads: PackThreads | None) -> None:
+        self.kept_in_memory = False
+        """Whether it will be read when it is written: it stays in memory until it is closed."""
+        self._path = path
+        self._threads = threads
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._straight: int | None = None
+        self._shares = True
+        self._unflushed = 0
+        self._running: deque[Future[None]] = deque()
+
+    def write(self, content: memoryview, start: int) -> Future[None]:
+        """Write at a position; the memory may be used again when the future is done."""
+        if self.kept_in_memory or self._straight == _CANNOT or start % _ALIGNED or len(content) < _STRAIGHT_FROM:
+            if self._write_through(content, start) and self._threads is not None:
+                self._run(self._flush)
+            return DONE
+        return self._run(self._write_straight, content, start)
+
+    def share(self, descriptor: int, offset: int, memory: memoryview, start: int) -> int:
+        """Share blocks with another open file and fill memory with them; 0 where the disk cannot."""
+        self._shares = self._shares and share_range(descriptor, self._descriptor, offset, len(memory), start)
+        return os.preadv(self._descriptor, [memory], start) if self._shares else 0
+
+    def truncate(self, size: int) -> None:
+        """Drop the bytes after `size`."""
+        self.wait()
+        os.ftruncate(self._descriptor, size)
+
+    def flush_and_close(self) -> None:
+        """Begin to have all of it on the disk; `wait` tells when that is done."""
+        self._run(self._flush_and_close)
+
+    def wait(self) -> None:
+        """Wait for what was begun.
+
+        Raises
+        ------
+        OSError
+            When the disk refused it.
+        """
+        while self._running:
+            self._running.popleft().result()
+
+    def abandon(self) -> None:
+        """Close it as it is."""
+        wait_for(self._running)
+        self._close()
+
+    def _run(self, call: Callable[..., None], *arguments: object) -> Future[None]:
+        if self._threads is None:
+            call(*arguments)
+            return DONE
+        future = self._threads.disk.submit(call, *arguments)
+        self._running.append(future)
+        return future
+
+    def _write_straight(self, content: memoryview, start: int) -> None:
+        if self._straight is None:
+            self._straight = _open_straight(self._path)
+        end = len(content) - len(content) % _ALIGNED
+        written = 0
+        while written < end and self._straight != _CANNOT:
+            try:
+                written += os.pwrite(self._straight, content[written:end], start + written)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                os.close(self._straight)  # this disk wants other multiples
+                self._straight = _CANNOT
+        if self._write_through(content[written:], start + written):
+            self._flush()
+
+    def _write_through(self, content: memoryview, start: int) -> bool:
+        """Write through the kernel's memory, and tell whether it is time to flush."""
+        write_at(self._descriptor, content, start)
+        self._unflushed += len(content)
+        if self._unflushed < _FLUSHED_AT_ONCE:
+            return False
+        self._unflushed = 0
+        return True
+
+    def _flush(self) -> None:
+        _flush_data(self._descriptor)
+        if not self.kept_in_memory:
+            drop_from_memory(self._descriptor)
+
+    def _flush_and_close(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+            drop_from_memory(self._descriptor)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for descriptor in (self._straight, self._descriptor):
+            if descriptor is not None and descriptor != _CANNOT:
+                os.close(descriptor)
+        self._straight = self._descriptor = _CANNOT
+
+
+def _open_straight(path: str) -> int:
+    """Open a file past the kernel's memory, if its disk and this system have that."""
+    if not hasattr(os, "O_DIRECT"):  # macOS
+        return _CANNOT
+    try:
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return _CANNOT
