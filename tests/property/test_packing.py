@@ -21,7 +21,7 @@ from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents
 from registree.registry import get
 from registree.store import block_reader, open_pack, pack_file, packing
-from registree.store.chunk_index import decode_chunks, encode_chunks
+from registree.store.chunk_index import decode_chunks, encode_chunks, extents_of
 from registree.store.open_pack import OpenPack, read_sources, settle
 from registree.store.packing import CHUNKED_FROM, OWN_PACK_FROM, Packer
 
@@ -92,7 +92,7 @@ def pack_all(contents: list[bytes], before: Packed | None = None, *, in_place: b
             assert hash_bytes(raw) == pack.row.id
             packs[pack.row.id] = raw
             stored += len(raw)
-        known |= dict(packer.places())
+        known |= {chunk: extent for row, chunks in packer.packs() for chunk, extent in extents_of(row, chunks)}
         for chunk, (pack_row, offset, length) in known.items():
             assert hash_bytes(packs[pack_row.id][offset : offset + length]) == chunk
         files = [(identifier, settle(row)) for identifier, row in placed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -114,9 +115,12 @@ class OutboxWriter:
         new = [tree for writer, tree in self._written if writer.is_new(tree)]
         if new:
             outbox.publish(self.packer.closed, new)
-        for writer, tree in self._written:
-            writer.learning.finish(tree.manifest, time.time_ns())
-        state.update(places=self.packer.places() if new else ())
+        now = time.time_ns()
+        state.update(
+            stats=chain.from_iterable(writer.learning.rows(now) for writer, _ in self._written),
+            placed=[(writer.name, tree.manifest) for writer, tree in self._written],
+            packs=self.packer.packs() if new else (),
+        )
         outbox.abandon()
 
 

@@ -183,11 +183,11 @@ class Packer:
         self._index.close_pack(pack.close(identifier), chunks)
         self.closed.append(pack)
 
-    def places(self) -> Iterator[tuple[bytes, Extent]]:
-        """Stream the chunks of all closed packs with their places."""
+    def packs(self) -> Iterator[tuple[PackRow, list[tuple[bytes, int]]]]:
+        """Stream all closed packs with the ids and lengths of their chunks."""
         for pack in self.closed:
             assert pack.row is not None  # noqa: S101 -- closed packs are named
-            yield from extents_of(pack.row, pack.chunks())
+            yield pack.row, pack.chunks()
 
     def finish(self) -> None:
         """Close what is open, and wait until all of it is on the disk."""

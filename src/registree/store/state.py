@@ -6,12 +6,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from registree.model.places import Extent, PackRow
 from registree.store.batches import PACKED_STAT, pack_stat
 
-VERSION = 3
+VERSION = 4
 CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
 
@@ -19,7 +20,8 @@ _LEARN_AT_ONCE = 50_000
 _SIGN = 1 << 63
 _SCHEMA = """
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
-CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, pack_size INT, start INT, length INT) WITHOUT ROWID;
+CREATE TABLE pack (number INTEGER PRIMARY KEY, id BLOB UNIQUE, size INT);
+CREATE TABLE place (chunk BLOB PRIMARY KEY, pack INT, start INT, length INT) WITHOUT ROWID;
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
 CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB) WITHOUT ROWID;
 CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -120,8 +122,11 @@ class Learning:
         moment
             Nanoseconds since the epoch: what changed later is not what was noted.
         """
-        rows = (item for item in self._rows if item[1].is_older(moment))
-        self._state.update(stats=rows, placed=[(self._name, manifest)])
+        self._state.update(stats=self.rows(moment), placed=[(self._name, manifest)])
+
+    def rows(self, moment: int) -> Iterator[tuple[str, Stat]]:
+        """Return what is left to write down of files that are older than a moment (nanoseconds since the epoch)."""
+        return (item for item in self._rows if item[1].is_older(moment))
 
 
 class State:
@@ -165,7 +170,7 @@ class State:
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 if version != VERSION:
-                    for table in ("stat", "place", "placed", "clean", "sent"):
+                    for table in ("stat", "pack", "place", "placed", "clean", "sent"):
                         connection.execute(f"DROP TABLE IF EXISTS {table}")
                     for statement in _SCHEMA.strip().split("\n"):
                         connection.execute(statement)
@@ -194,7 +199,9 @@ class State:
 
     def place(self, chunk: bytes) -> Extent | None:
         """Return where a chunk lies, if it is known."""
-        rows = self._query("SELECT pack, pack_size, start, length FROM place WHERE chunk = ?", (chunk,))
+        rows = self._query(
+            "SELECT id, size, start, length FROM place JOIN pack ON pack = number WHERE chunk = ?", (chunk,)
+        )
         return next((Extent(PackRow(row[0], row[1]), row[2], row[3]) for row in rows), None)
 
     def placed(self, name: str) -> bytes | None:
@@ -224,13 +231,13 @@ class State:
         *,
         stats: Iterable[tuple[str, Stat]] = (),
         forget: Iterable[str] = (),
-        places: Iterable[tuple[bytes, Extent]] = (),
+        packs: Iterable[tuple[PackRow, Sequence[tuple[bytes, int]]]] = (),
         sent: Iterable[bytes] = (),
         placed: Iterable[tuple[str, bytes]] = (),
         clean: Iterable[tuple[str, bytes, bytes]] = (),
         unclean: Iterable[str] = (),
     ) -> None:
-        """Write what was learnt, in one transaction.
+        """Write what was learnt, in one transaction: of `packs`, the ids and lengths of their chunks in order.
 
         A state that cannot be written (a read-only disk) is no error: it is a cache.
         """
@@ -244,10 +251,14 @@ class State:
                 "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)",
                 ((path, *(row if _fits(row) else _signed(row))) for path, row in stats),
             )
-            connection.executemany(
-                "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?, ?)",
-                ((chunk, e.pack.id, e.pack.size, e.offset, e.length) for chunk, e in places),
-            )
+            for pack, chunks in packs:
+                connection.execute("INSERT OR IGNORE INTO pack (id, size) VALUES (?, ?)", (pack.id, pack.size))
+                (number,) = connection.execute("SELECT number FROM pack WHERE id = ?", (pack.id,)).fetchone()
+                starts = accumulate((length for _, length in chunks), initial=0)
+                connection.executemany(
+                    "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?)",
+                    ((chunk, number, start, length) for (chunk, length), start in zip(chunks, starts, strict=False)),
+                )
             connection.executemany("INSERT OR IGNORE INTO sent VALUES (?)", ((pack,) for pack in sent))
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
             connection.executemany("DELETE FROM clean WHERE name = ?", ((name,) for name in unclean))
