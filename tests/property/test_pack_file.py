@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
+import resource
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,16 +63,53 @@ def test_file_is_what_was_written(plan: list[tuple[str, int]], threaded: bool, k
         threads.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system has no way past its memory")
 def test_disk_takes_blocks_straight_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         os.close(os.open(tmp_path / "probe", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
-    except OSError as error:
-        assert error.errno == errno.EINVAL
+    except OSError:
         pytest.skip("this disk takes nothing straight")
     through: list[int] = []
     real = pack_file.write_at
-    monkeypatch.setattr(
-        pack_file, "write_at", lambda number, content, at: (through.append(len(content)), real(number, content, at))
-    )
-    write_all(tmp_path, [("write", 16 * KIB), ("write", 8 * KIB + 5), ("write", 16 * KIB)], threads=PackThreads())
+
+    def recorded(descriptor: int, content: memoryview, position: int) -> None:
+        through.append(len(content))
+        real(descriptor, content, position)
+
+    monkeypatch.setattr(pack_file, "write_at", recorded)
+    with closing(PackThreads()) as threads:
+        write_all(tmp_path, [("write", 16 * KIB), ("write", 8 * KIB + 5), ("write", 16 * KIB)], threads=threads)
     assert sorted(filter(None, through)) == [5, 16 * KIB]
+
+
+def test_what_the_disk_refuses_is_said(tmp_path: Path) -> None:
+    """With a limit to a file's size, as a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(PackThreads()) as threads:
+        file = PackFile(str(tmp_path / "pack"), threads)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 * KIB, before[1]))
+        try:
+            file.write(pack_file.aligned_memory(16 * KIB), 0)
+            refused = file.write(pack_file.aligned_memory(16 * KIB), 16 * KIB)
+            with pytest.raises(OSError, match=r"File too large"):
+                file.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert refused.done()
+        file.abandon()
+
+
+def test_later_run_is_not_written_to_by_one_that_failed(tmp_path: Path) -> None:
+    """Both call their packs alike."""
+    waits = threading.Event()
+    with closing(PackThreads()) as threads:
+        threads.disk.submit(waits.wait)
+        old = PackFile(str(tmp_path / "1"), threads)
+        memory = pack_file.aligned_memory(8 * KIB)
+        memory[:] = b"o" * len(memory)
+        old.write(memory, 0)
+        (tmp_path / "1").unlink()
+        (tmp_path / "1").write_bytes(b"n" * 8 * KIB)
+        waits.set()
+        old.abandon()
+    assert (tmp_path / "1").read_bytes() == b"n" * 8 * KIB

@@ -11,7 +11,7 @@ import msgspec
 from registree.model.manifest import Entry
 from registree.model.paths import EntryPath, is_within
 
-_SET = re.compile(r"\[([!^]?)(\]?[^]]+|\])\]")
+_SET = re.compile(r"\[([!^]?+)(\]?[^]]+|\])\]")
 """A set of characters in a glob: whether it is the others that are meant, and its members."""
 
 

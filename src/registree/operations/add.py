@@ -76,8 +76,7 @@ def add(
         if dry_run:
             return AddResult(tuple(_would_add(workspace, name) for name in names), None)
         began = time.time_ns()
-        run = OutboxWriter(workspace, in_place=in_place)
-        try:
+        with OutboxWriter(workspace, in_place=in_place) as run:
             writers = []
             for name in names:
                 before = _tracked(workspace, name)
@@ -89,8 +88,6 @@ def add(
             for writer, (result, _) in zip(writers, added, strict=True):
                 found = fingerprint_of(workspace, writer.name, writer.files, writer.fingerprint)
                 note_clean(workspace, result.name, result.manifest, found, began)
-        finally:
-            workspace.outbox.abandon()
         edits: dict[str, Edit] = {}
         for result, metafile in added:
             edits[result.name + METAFILE_SUFFIX] = metafile.render().encode()

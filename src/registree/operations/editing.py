@@ -52,13 +52,10 @@ def add_into(workspace: Workspace, target: Target, sources: Sequence[str], *, me
     StateError
         When the dataset has changes on this disk: they are added first.
     """
-    with workspace.writing():
-        try:
-            run, writer = _begin(workspace, target.name)
-            additions = _read_sources(writer, target.part, sources)
-            return _finish(run, writer, additions, (), message)
-        finally:
-            workspace.outbox.abandon()
+    with workspace.writing(), OutboxWriter(workspace) as run:
+        writer = _begin(run, target.name)
+        additions = _read_sources(writer, target.part, sources)
+        return _finish(run, writer, additions, (), message)
 
 
 def remove_from(workspace: Workspace, targets: Sequence[Target], *, message: str | None = None) -> EditResult:
@@ -72,28 +69,23 @@ def remove_from(workspace: Workspace, targets: Sequence[Target], *, message: str
     name = targets[0].name
     if any(target.name != name or not target.part for target in targets):
         raise InvalidInput("remove takes paths of one dataset at a time", hint="reg remove NAME:PATH NAME:PATH")
-    with workspace.writing():
-        try:
-            run, writer = _begin(workspace, name)
-            return _finish(run, writer, {}, [target.part for target in targets], message)
-        finally:
-            workspace.outbox.abandon()
+    with workspace.writing(), OutboxWriter(workspace) as run:
+        return _finish(run, _begin(run, name), {}, [target.part for target in targets], message)
 
 
-def _begin(workspace: Workspace, name: DatasetName) -> tuple[OutboxWriter, DatasetWriter]:
-    metafile = workspace.dataset(name)
-    if os.path.lexists(os.path.join(workspace.root, name)):
+def _begin(run: OutboxWriter, name: DatasetName) -> DatasetWriter:
+    metafile = run.workspace.dataset(name)
+    if os.path.lexists(os.path.join(run.workspace.root, name)):
         raise StateError(
             f"{name} is on this disk: change it there",
             hint=f"put files into {name}/ or delete them, then reg add {name}",
         )
-    run = OutboxWriter(workspace)
     writer = run.dataset(name, metafile.manifest)
     if writer.base is None:
         raise NotFound(
             f"the manifest of {name} cannot be read here", hint="reg pull, or check the remote: reg remote list"
         )
-    return run, writer
+    return writer
 
 
 def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) -> dict[str, Addition]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import msgspec
 
@@ -42,7 +42,10 @@ _TRIES = 3
 
 
 class OutboxWriter:
-    """One run of `add` over some datasets: their new content shares packs, and all of it is published, or nothing."""
+    """One run of `add` over some datasets: their new content shares packs, and all of it is published, or nothing.
+
+    Leaving it drops what was not published.
+    """
 
     def __init__(self, workspace: Workspace, *, in_place: bool = False) -> None:
         self.workspace = workspace
@@ -53,6 +56,15 @@ class OutboxWriter:
         self.packer = Packer(self._folder, self._known, in_place=in_place)
         self._written: list[tuple[DatasetWriter, WrittenTree]] = []
         self._writers: list[DatasetWriter] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.packer.close()
+        for writer in self._writers:
+            writer.tree.abandon()
+        self.workspace.outbox.abandon()
 
     def dataset(self, name: DatasetName, base: ContentId | None) -> DatasetWriter:
         """Begin the next version of a dataset."""
@@ -121,7 +133,6 @@ class OutboxWriter:
             placed=[(writer.name, tree.manifest) for writer, tree in self._written],
             packs=self.packer.packs() if new else (),
         )
-        outbox.abandon()
 
 
 class _Base(msgspec.Struct):

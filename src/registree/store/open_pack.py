@@ -124,10 +124,10 @@ class OpenPack:
         self._filled = 0
         if self._threads is None:
             self._hash_and_write(buffer, filled, start)
-        else:
-            self._writing.append(self._threads.hashing.submit(self._hash_and_write, buffer, filled, start))
-            while len(self._writing) > _WAITING:
-                self._writing.popleft().result()
+            return
+        self._writing.append(self._threads.hashing.submit(self._hash_and_write, buffer, filled, start))
+        while len(self._writing) > _WAITING:
+            self._writing.popleft().result()
         self._buffer = self._memory()
 
     def _memory(self) -> memoryview:

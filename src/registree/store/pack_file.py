@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import mmap
 import os
 from collections import defaultdict, deque
@@ -19,7 +18,7 @@ _STRAIGHT_FROM = 1 << 20
 """Bytes from which a write goes straight to the disk: less is gathered by the kernel."""
 _FLUSHED_AT_ONCE = 16 << 20
 """Bytes through the kernel after which the disk is told to write: the last flush is short, and memory is used again."""
-_CANNOT = -1
+_NO_FILE = -1
 
 _flush_data = getattr(os, "fdatasync", os.fsync)
 """macOS has the latter alone."""
@@ -37,7 +36,7 @@ class PackThreads:
         self.hashing = ThreadPoolExecutor(1, thread_name_prefix="reg-hashing")
         """It writes too what it has hashed."""
         self.disk = ThreadPoolExecutor(1, thread_name_prefix="reg-disk")
-        """It waits for the disk."""
+        """It writes straight to the disk, and waits for it."""
         self._spare: defaultdict[int, list[memoryview]] = defaultdict(list)
 
     def memory(self, size: int) -> memoryview:
@@ -53,6 +52,7 @@ class PackThreads:
         """End them, when what they have to do is done."""
         for executor in (self.reading, self.hashing, self.disk):
             executor.shutdown()
+        self._spare.clear()
 
 
 def aligned_memory(size: int) -> memoryview:
@@ -72,17 +72,19 @@ class PackFile:
     def __init__(self, path: str, threads: PackThreads | None) -> None:
         self.kept_in_memory = False
         """Whether it will be read when it is written: it stays in memory until it is closed."""
-        self._path = path
         self._threads = threads
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._straight: int | None = None
+        self._straight = _open_straight(path)
         self._shares = True
         self._unflushed = 0
         self._running: deque[Future[None]] = deque()
 
     def write(self, content: memoryview, start: int) -> Future[None]:
-        """Write at a position; the memory may be used again when the future is done."""
-        if self.kept_in_memory or self._straight == _CANNOT or start % _ALIGNED or len(content) < _STRAIGHT_FROM:
+        """Write at a position; the memory may be used again when the future is done.
+
+        It goes straight to the disk when the position is right; the memory is right when it is `aligned_memory`.
+        """
+        if self.kept_in_memory or self._straight == _NO_FILE or start % _ALIGNED or len(content) < _STRAIGHT_FROM:
             if self._write_through(content, start) and self._threads is not None:
                 self._run(self._flush)
             return DONE
@@ -122,23 +124,21 @@ class PackFile:
         if self._threads is None:
             call(*arguments)
             return DONE
+        while self._running and self._running[0].done():
+            self._running.popleft().result()
         future = self._threads.disk.submit(call, *arguments)
         self._running.append(future)
         return future
 
     def _write_straight(self, content: memoryview, start: int) -> None:
-        if self._straight is None:
-            self._straight = _open_straight(self._path)
         end = len(content) - len(content) % _ALIGNED
         written = 0
-        while written < end and self._straight != _CANNOT:
+        while written < end and self._straight != _NO_FILE:
             try:
                 written += os.pwrite(self._straight, content[written:end], start + written)
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                os.close(self._straight)  # this disk wants other multiples
-                self._straight = _CANNOT
+            except OSError:  # it wants other multiples, or does not have this; whatever is wrong beside is said below
+                os.close(self._straight)
+                self._straight = _NO_FILE
         if self._write_through(content[written:], start + written):
             self._flush()
 
@@ -165,18 +165,16 @@ class PackFile:
 
     def _close(self) -> None:
         for descriptor in (self._straight, self._descriptor):
-            if descriptor is not None and descriptor != _CANNOT:
+            if descriptor != _NO_FILE:
                 os.close(descriptor)
-        self._straight = self._descriptor = _CANNOT
+        self._straight = self._descriptor = _NO_FILE
 
 
 def _open_straight(path: str) -> int:
     """Open a file past the kernel's memory, if its disk and this system have that."""
     if not hasattr(os, "O_DIRECT"):  # macOS
-        return _CANNOT
+        return _NO_FILE
     try:
         return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        return _CANNOT
+    except OSError:  # it is open already, through the kernel's memory
+        return _NO_FILE

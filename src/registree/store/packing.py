@@ -45,6 +45,7 @@ class Packer:
         self._index = ChunkIndex(folder, known)
         self._threads = PackThreads()
         self._in_place = in_place
+        self._open: list[OpenPack] = []
         self._shared: OpenPack | None = None
         self._learnt: set[bytes] = set()
         self._made = 0
@@ -125,7 +126,7 @@ class Packer:
         Until the first known chunk the blocks are written as they are read, so that the pack is the file; from there
         on only new chunks are.
         """
-        pack = self._new_own_pack(size)
+        pack = self._new_own_pack(keep=size > PACK_LIMIT)
         whole = True  # every byte so far is in `pack`, or in full packs before it
         before = 0  # bytes of the file in those full packs
         reader.sink = lambda descriptor, start, memory: pack.append_range(descriptor, start, memory, path)
@@ -147,7 +148,7 @@ class Packer:
                 if whole:
                     pack.cut_back(chunk.offset - before)
                 self._close(pack)
-                pack, before = self._new_own_pack(size), chunk.offset
+                pack, before = self._new_own_pack(keep=whole), chunk.offset
                 if whole:
                     pack.append_block(overhang, (path, chunk.offset))
             if whole:
@@ -167,20 +168,23 @@ class Packer:
         else:
             pack.abandon()
 
-    def _new_own_pack(self, size: int) -> OpenPack:
+    def _new_own_pack(self, *, keep: bool) -> OpenPack:
+        """Open a pack of a large file; `keep` when it has more, so that no pack's name is known before its end."""
         pack = self._new_pack()
         pack.chunked = True
-        if size > PACK_LIMIT:
+        if keep:
             pack.keep_in_memory()
         return pack
 
     def _new_pack(self) -> OpenPack:
         self._made += 1
-        return OpenPack(f"{self._folder}/{self._made}", in_place=self._in_place, threads=self._threads)
+        self._open.append(OpenPack(f"{self._folder}/{self._made}", in_place=self._in_place, threads=self._threads))
+        return self._open[-1]
 
     def _close(self, pack: OpenPack, identifier: bytes | None = None) -> None:
         chunks = pack.chunks()
         self._index.close_pack(pack.close(identifier), chunks)
+        self._open.remove(pack)
         self.closed.append(pack)
 
     def packs(self) -> Iterator[tuple[PackRow, list[tuple[bytes, int]]]]:
@@ -196,7 +200,13 @@ class Packer:
             self._shared = None
         for pack in self.closed:
             pack.wait()
+        self.close()
+
+    def close(self) -> None:
+        """End the threads, and drop what is not closed."""
         self._threads.close()
+        for pack in self._open:
+            pack.abandon()
         self._index.close()
 
 

@@ -144,6 +144,11 @@ class TreeWriter:
             self._close()
         return place
 
+    def abandon(self) -> None:
+        """Drop what is not closed."""
+        if self._open is not None:
+            self._open.abandon()
+
     def _close(self) -> None:
         if self._open is not None:
             self._open.close()
