@@ -14,6 +14,7 @@ import pytest
 
 from registree.execute import Silent
 from registree.model.metafile import DatasetFile, parse_metafile
+from registree.store import packing
 from registree.store.base import Sent, Store, nobody
 from registree.store.copying import copy_manifest, plan_copy
 from registree.store.directory import DirectoryStore
@@ -242,6 +243,23 @@ def twelve_thousand(registry: Path, reg: Reg) -> None:
 def test_push_of_a_change_asks_for_what_is_new(registry: Path, asked: list[tuple[str, str]], reg: Reg) -> None:
     twelve_thousand(registry, reg)
     write(registry, {"data/06000": "changed"})
+    reg(registry, "add", "data", "-m", "Two")
+    asked.clear()
+    reg(registry, "push")
+    assert len(asked) <= 18, Counter(asked)
+
+
+def test_push_of_a_change_does_not_ask_for_all_old_packs(
+    registry: Path, asked: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    """As large files have: a pack each, two hundred on one page, which names all of them anew."""
+    monkeypatch.setattr(packing, "PACK_CHUNK_LIMIT", 1)
+    write(registry, {f"data/{index:03d}": str(index) for index in range(200)})
+    reg(registry, "add", "data", "-m", "One")
+    asked.clear()
+    reg(registry, "push")
+    assert Counter(asked)["size", "packs"] >= 200
+    write(registry, {"data/100": "changed"})
     reg(registry, "add", "data", "-m", "Two")
     asked.clear()
     reg(registry, "push")

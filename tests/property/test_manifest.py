@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import msgspec
@@ -327,6 +327,21 @@ def test_diff_applied_gives_the_other_version(a: dict[str, bytes], b: dict[str, 
     assert (
         summarize(renamed).growth == summarize(changes).growth == sum(map(len, b.values())) - sum(map(len, a.values()))
     )
+
+
+@given(files, files)
+def test_diff_takes_entries_one_at_a_time(a: dict[str, bytes], b: dict[str, bytes]) -> None:
+    """Of a million only what differs is kept; `update` asks for the place of what was taken last."""
+    taken: list[Entry] = []
+
+    def old() -> Iterator[Entry]:
+        for one in entries_of(a):
+            taken.append(one)
+            yield one
+
+    for change in diff_entries(old(), entries_of(b)):
+        if change.before is not None:
+            assert change.before is taken[-1]
 
 
 @given(files)

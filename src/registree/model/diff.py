@@ -47,7 +47,10 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def diff_entries(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Change]:
-    """Compare two sorted runs of entries; renames are left as a removal and an addition."""
+    """Compare two sorted runs of entries; renames are left as a removal and an addition.
+
+    Neither is read ahead: what a change has is what was taken last.
+    """
     old, new = iter(before), iter(after)
     left, right = next(old, None), next(new, None)
     while left is not None or right is not None:

@@ -16,8 +16,9 @@ from registree.operations.named import all_manifests, manifests_at, named_manife
 from registree.operations.repair import RepairResult, repair
 from registree.operations.sending import send
 from registree.store.base import Store
-from registree.store.copying import CopyPlan, confirmed_packs, plan_copy, seed_cache, trusted_pages
+from registree.store.copying import CopyPlan, confirmed_packs, plan_copy, seed_cache
 from registree.store.layout import MANIFESTS, key
+from registree.store.published import Published
 from registree.workspace import Workspace
 
 _TRUSTED = 4
@@ -127,12 +128,12 @@ def _plan(
         return []
     known = [manifest for _, manifest, there in rows if there and manifest not in waiting][:_TRUSTED]
     known += _published(workspace, {name for name, _ in todo})
-    trusted = trusted_pages(store, workspace.machine.cache, known, executor)
+    published = Published(store, workspace.machine.cache, known, executor)
     plans: list[tuple[str, CopyPlan]] = []
     missing = []
     for name, manifest in todo:
         try:
-            plan = plan_copy((workspace.outbox, *others), store, manifest, executor, trusted)
+            plan = plan_copy((workspace.outbox, *others), store, manifest, executor, published)
         except ObjectMissing:
             missing.append((name, manifest))
             continue

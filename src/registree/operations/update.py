@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -19,7 +19,7 @@ from registree.errors import (
 )
 from registree.git.repository import Edit
 from registree.model.checkout import Step, join_three
-from registree.model.diff import DiffSummary, diff_entries, differing_pages, find_renames, summarize
+from registree.model.diff import Change, DiffSummary, diff_entries, differing_pages, find_renames, summarize
 from registree.model.manifest import Entry
 from registree.model.metafile import ImportFile, Lock
 from registree.model.paths import METAFILE_SUFFIX, parse_dataset_name
@@ -27,7 +27,7 @@ from registree.model.places import Extents
 from registree.model.selection import Selection
 from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
-from registree.operations.content import Content, Resolved, content_at, resolve_target
+from registree.operations.content import Content, Item, Resolved, content_at, resolve_target
 from registree.operations.imports import import_placement, locked_content, make_lock
 from registree.operations.observing import observe_path, observe_tree
 from registree.operations.placing import Applied, apply_plan, note_applied, reuse_from
@@ -208,11 +208,24 @@ def _plan_update(
         old_ids, new_ids = {ref.page for ref in old_refs}, {ref.page for ref in new_refs}
         old_leaves = [leaf for leaf in old_leaves if leaf.ref.page in old_ids]
         new_leaves = [leaf for leaf in new_leaves if leaf.ref.page in new_ids]
-    old_items = list(before.items(old_leaves))
-    new_entries = [item.entry for item in after.items(new_leaves)]
-    changes = list(diff_entries((item.entry for item in old_items), new_entries))
+    found_changes = list(_changes(before, after, old_leaves, new_leaves))
+    changes = [change for change, _ in found_changes]
+    gone = [(change.before, extents) for change, extents in found_changes if change.before is not None]
     steps = [Step(c.path, c.before, c.after, observe_path(workspace.state, root, name, c.path)) for c in changes]
     plan = plan_steps(steps, root, restore=False, force=force)
-    touched = {change.before.path for change in changes if change.before is not None}
-    gone = [(item.entry, item.extents) for item in old_items if item.entry.path in touched]
     return plan, summarize(find_renames(changes)), new_leaves if after.tree is not None else None, gone
+
+
+def _changes(
+    before: Content, after: Content, old_leaves: Sequence[Leaf], new_leaves: Sequence[Leaf]
+) -> Iterator[tuple[Change, Extents]]:
+    """Stream what differs between some pages of two versions, and where the older content is."""
+    taken: Item | None = None
+
+    def old_entries() -> Iterator[Entry]:
+        nonlocal taken
+        for taken in before.items(old_leaves):
+            yield taken.entry
+
+    for change in diff_entries(old_entries(), (item.entry for item in after.items(new_leaves))):
+        yield change, taken.extents if taken is not None and change.before is not None else ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 
@@ -19,6 +19,7 @@ from registree.store.cache import Cache
 from registree.store.files import hash_file
 from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, key
 from registree.store.outbox import Outbox
+from registree.store.published import Published
 from registree.store.tree_reader import Leaf, Tree, TreeReader
 
 
@@ -47,7 +48,7 @@ class CopyPlan(msgspec.Struct, frozen=True):
 
 
 def plan_copy(
-    sources: Sequence[Store], remote: Store, manifest: bytes, executor: Executor, trusted: Collection[bytes] = ()
+    sources: Sequence[Store], remote: Store, manifest: bytes, executor: Executor, published: Published | None = None
 ) -> CopyPlan | None:
     """Find out what a manifest still needs on a remote; None when all of it is there.
 
@@ -55,15 +56,15 @@ def plan_copy(
     ----------
     sources
         Where it may be read from: the outbox, then other remotes.
-    trusted
-        Ids of pages whose payload is on the remote for certain: those of manifests that are there. That a pack of
-        pages is there says nothing of what its maps name: it may have come with another version.
+    published
+        What the remote has for certain. That a pack of pages is there says nothing of what its maps name: it may have
+        come with another version.
     """
     if remote.size(key(MANIFESTS, manifest)) is not None and (
         sources[0].size(key(MANIFESTS, manifest)) is None or _is_whole(remote, manifest, executor)
     ):
         return None
-    return plan_missing(sources, remote, manifest, executor, trusted)
+    return plan_missing(sources, remote, manifest, executor, published)
 
 
 def plan_missing(
@@ -71,7 +72,7 @@ def plan_missing(
     remote: Store,
     manifest: bytes,
     executor: Executor,
-    trusted: Collection[bytes] = (),
+    published: Published | None = None,
     again: Collection[bytes] = (),
 ) -> CopyPlan:
     """Ask a remote for each pack that a manifest needs.
@@ -83,8 +84,11 @@ def plan_missing(
     """
     reader = TreeReader((*sources, remote), None, executor)
     tree = reader.open(manifest)
+    trusted = published.pages if published is not None else set()
     new = [leaf for leaf in tree.leaves if leaf.ref.page not in trusted]
     pages, payload = packs_of(reader, tree, new, trusted)
+    if published is not None:
+        payload = published.without(payload, tree)
     absent = _absent(remote, [*pages.values(), *payload.values()], executor) | (set(again) & {*pages, *payload})
     held = {pack.id for pack in (*payload.values(), *pages.values()) if pack.id in absent and _find(sources, pack)}
     return CopyPlan(
@@ -119,17 +123,6 @@ def _is_whole(remote: Store, manifest: bytes, executor: Executor) -> bool:
     except IntegrityError:
         return False
     return not _absent(remote, [*pages.values(), *payload.values()], executor)
-
-
-def trusted_pages(remote: Store, cache: Cache, manifests: Iterable[bytes], executor: Executor) -> set[bytes]:
-    """Return the ids of all pages of manifests that are on a remote."""
-    found: set[bytes] = set()
-    reader = TreeReader((remote,), cache, executor)
-    for manifest in manifests:
-        if remote.size(key(MANIFESTS, manifest)) is not None:
-            tree = reader.open(manifest)
-            found |= {leaf.ref.page for leaf in tree.leaves} | set(tree.inner)
-    return found
 
 
 def _absent(remote: Store, packs: Sequence[PackRow], executor: Executor) -> set[bytes]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, wait
 from contextlib import suppress
+from threading import Event
 from typing import IO, NamedTuple
 
 from blake3 import blake3
@@ -47,6 +48,7 @@ def write_large(
     *,
     base: tuple[str, Extents] | None = None,
     progress: Progress | None = None,
+    stopped: Event | None = None,
 ) -> int:
     """Bring a large file to `wanted.path`, several pieces at once; verified when it is whole.
 
@@ -58,10 +60,17 @@ def write_large(
         An older version of the file on this disk and where its bytes lay: what both share is copied from it.
     progress
         Told of bytes as they are there.
+    stopped
+        Set when nobody wants it any more.
 
     Returns
     -------
     The bytes that came from packs, not from the older version or an earlier attempt.
+
+    Raises
+    ------
+    CancelledError
+        When it was stopped; what is there is kept.
     """
     fetched = 0
     watched = progress or Silent()
@@ -69,6 +78,7 @@ def write_large(
     note = wanted.path + ".done"
     done = _read_note(note)
     descriptor = os.open(wanted.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    waiting: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
     try:
         if os.fstat(descriptor).st_size != wanted.entry.size:
             done.clear()
@@ -76,15 +86,16 @@ def write_large(
         with open(note, "a", encoding="ascii") as log:
             hasher = blake3()
             buffer = bytearray(PIECE)
-            waiting: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
             for piece in pieces:
                 if len(waiting) >= 2 * _AHEAD:
-                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, buffer)
+                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, stopped, buffer)
                 is_done = (piece.position, piece.length) in done
                 waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor)))
             while waiting:
-                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, buffer)
+                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, stopped, buffer)
     finally:
+        running = [future for _, future in waiting if future is not None and not future.cancel()]
+        wait(running)  # or they would write to whatever has the descriptor's number next
         os.close(descriptor)
     os.unlink(note)
     if hasher.digest() != wanted.entry.content:
@@ -142,6 +153,7 @@ def _finish(
     descriptor: int,
     hasher: blake3,
     progress: Progress,
+    stopped: Event | None,
     buffer: bytearray,
 ) -> int:
     """Wait for a piece, note it, and hash it, while the next ones come; the buffer is what to read it into."""
@@ -150,6 +162,8 @@ def _finish(
         copied = future.result()
         log.write(f"{piece.position} {piece.length}\n")
         log.flush()
+    if stopped is not None and stopped.is_set():
+        raise CancelledError
     content = copied.content
     if content is None:  # fresh memory for each would cost as much as reading does
         content = memoryview(buffer)[: piece.length]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import takewhile
+from threading import Event
 
 from registree.errors import FormatError
 from registree.execute import Progress
@@ -24,6 +26,8 @@ from registree.store.tree_reader import TreeReader
 
 WINDOW_BYTES = 64 << 20
 WINDOW_FILES = 8192
+_LARGE_AT_ONCE = 2
+"""Large files brought at once: one is hashed while the other comes."""
 
 Reuse = Callable[[Entry], tuple[str, Extents | None] | None]
 """Finds an older file on this disk for an entry: its path, and its extents when only parts of it are the same."""
@@ -97,10 +101,13 @@ class Placer:
         self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
         self._small: SmallFiles | None = None
+        self._large: deque[tuple[Wanted, Future[int]]] = deque()
+        self._large_threads = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="reg-large")
+        self._stopped = Event()
         self.placed_bytes = 0
 
     def place(self, wanted: Wanted, reuse: Reuse | None = None) -> None:
-        """Make one file, link or empty folder; small files may come only with `finish`."""
+        """Make one file, link or empty folder; files may come only with `finish`."""
         entry, path = wanted.entry, wanted.path
         if entry.kind == Kind.DIRECTORY:
             self._make_folder(path)
@@ -116,6 +123,8 @@ class Placer:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode(entry)))
             self._is_there(wanted, entry.size)
             return
+        while any(coming.entry.content == entry.content for coming, _ in self._large):
+            self._end_large()  # the cache has it then
         if self._link is LinkKind.COPY and is_whole(wanted):
             source = self._to_copy_from(wanted)
             if source is not None:
@@ -136,7 +145,9 @@ class Placer:
             self._window.append(wanted)
             self._grow_window(entry.size)
         else:
-            self._bring_large(wanted, older)
+            if len(self._large) > _LARGE_AT_ONCE:
+                self._end_large()
+            self._large.append((wanted, self._large_threads.submit(self._bring_large, wanted, older)))
 
     def _to_copy_from(self, wanted: Wanted) -> str | None:
         """Return the cache's file, if it has it, or None.
@@ -169,10 +180,14 @@ class Placer:
         self._bring()
         if self._small is not None:
             self._small.finish()
+        while self._large:
+            self._end_large()
         self._cache.flush()
 
     def close(self) -> None:
         """End what works for it."""
+        self._stopped.set()
+        self._large_threads.shutdown(wait=False, cancel_futures=True)
         if self._small is not None:
             self._small.close()
 
@@ -267,20 +282,28 @@ class Placer:
         self.placed_bytes += 0 if are_copies else size
         self._progress.advance(len(files), size)
 
-    def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
+    def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> int:
         entry = wanted.entry
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
         with self._partial(wanted) as temporary:
             place = wanted._replace(path=temporary)
-            fetched = write_large(self._packs(), self._executor, place, base=base, progress=self._progress)
+            fetched = write_large(
+                self._packs(), self._executor, place, base=base, progress=self._progress, stopped=self._stopped
+            )
+            if self._stopped.is_set():
+                raise CancelledError
             os.chmod(temporary, self._mode(entry))
             try:
                 os.rename(temporary, wanted.path)
             except OSError:  # the cache is on another disk
                 copy_file(temporary, wanted.path, self._mode(entry))
                 os.unlink(temporary)
-        self._adopt(entry, wanted.path)
-        self.placed_bytes += fetched
+        return fetched
+
+    def _end_large(self) -> None:
+        wanted, bringing = self._large.popleft()
+        self.placed_bytes += bringing.result()
+        self._adopt(wanted.entry, wanted.path)
         self._is_there(wanted, 0)
 
     @contextmanager
