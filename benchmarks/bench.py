@@ -27,7 +27,7 @@ from typing import Any
 from tests.servers.radosgw import S3Server, radosgw
 
 from benchmarks import jobs as scripts
-from benchmarks.data import GIB, SMALL, grow_csv, write_catalog, write_files, write_large, write_parquet
+from benchmarks.data import GIB, SMALL, grow_csv, write_catalog, write_files, write_large
 from benchmarks.jobs import DVC, GIT, LFS, LIMIT, REG, S5CMD, Job
 from benchmarks.page import write_page
 from benchmarks.running import Cost, Failed, bytes_in, run, touched_since
@@ -35,6 +35,7 @@ from benchmarks.running import Cost, Failed, bytes_in, run, touched_since
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results.json"
 PEERS = ROOT / ".bench"
+_PEERS = {"dvc": "dvc", "s5cmd": "s5cmd", "pyarrow": "python"}
 PATIENCE = 600
 """Seconds after which a peer is ended over a million files."""
 
@@ -49,7 +50,7 @@ def install_peers() -> dict[str, str]:
         subprocess.run(["apt-get", "update", "-q"], check=True, stdout=subprocess.DEVNULL)
         subprocess.run(["apt-get", "install", "-y", "-q", "git-lfs"], check=True, stdout=subprocess.DEVNULL)
     commands = {"reg": str(Path(sys.executable).parent / "reg"), "python": sys.executable}
-    return commands | {name: str(PEERS / "bin" / name) for name in ("dvc", "s5cmd")}
+    return commands | {name: str(PEERS / "bin" / command) for name, command in _PEERS.items()}
 
 
 def versions(commands: Mapping[str, str]) -> dict[str, str]:
@@ -273,7 +274,7 @@ def growing(bench: Bench, scale: float) -> None:
                 data = table
                 if kind == "Parquet":
                     data = bench.folder / "table.parquet"
-                    write_parquet(table, data)
+                    run(f"{bench.commands['pyarrow']} {ROOT}/benchmarks/parquet.py {table} {data}", place, {})
                 values = {**bench.commands, "data": data, "place": place}
                 environment = bench.environment(place)
                 if not version:

@@ -61,14 +61,6 @@ def grow_csv(path: Path, size: int, seed: int) -> None:
             )
 
 
-def write_parquet(table: Path, path: Path) -> None:
-    """Write a table of `grow_csv` as Parquet, row groups of 100,000 rows, as pandas and others do; needs pyarrow."""
-    from pyarrow import csv, parquet  # noqa: PLC0415 -- only this benchmark needs it
-
-    names = csv.ReadOptions(column_names=["id", "score", "label", "day"])
-    parquet.write_table(csv.read_csv(table, read_options=names), path, row_group_size=100_000, compression="snappy")
-
-
 def write_catalog(registry: Path, metafile: str, datasets: int) -> None:
     """Write the metafiles of many datasets, all with the payload of one."""
     for number in range(datasets):

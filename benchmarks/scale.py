@@ -45,8 +45,11 @@ _ELSEWHERE = [
 """What somebody does who has nothing of it yet."""
 SIZE = 100
 """Bytes of a file in the runs that check what was computed: metadata weighs most with tiny ones."""
-ASKED, ASKED_AGAIN = 7, 10
-"""Requests that a push makes whatever it sends, the first and those after it: the marker, and what the remote has."""
+ASKED, ASKED_AGAIN = 5, 7
+"""Requests that read that a push makes whatever it sends, the first and those after it: the marker, and the manifests.
+Each pack is asked for beside, before it is sent and after."""
+OLD_PACKS_ASKED_FOR = 64
+"""Packs of older versions that are asked for too, or as many as pages changed if those are more."""
 ROOT_OBJECTS = 2
 """The topmost page and its map are objects of their own."""
 
@@ -57,7 +60,7 @@ Computed by `python -m benchmarks.scale --page --check 10000 100000 1000000` fro
 against runs. Prices are the list prices of S3 Standard in us-east-1 (a GB for a month $0.021, a thousand requests that
 write $0.005, that read $0.0004, a GB out to the internet $0.05); inside the region going out is free. Memory is what
 one process was measured to take at most, with the largest dataset below. `add` and `list` ask no store: the one reads
-files, the other Git.
+files, the other Git. By chance a tree of a thousand pages has one level more than is computed: three requests.
 """
 _FINDINGS = """## Where a cost grows faster than what changed
 
@@ -72,6 +75,9 @@ _FINDINGS = """## Where a cost grows faster than what changed
 - *Objects of large files.* A file of 16 MiB and more has packs of its own, so objects grow with files there;
   below that with bytes (64 MiB a pack).
 - *Verify* asks once for each pack, so it grows with what is kept, not with what changed.
+- *Packs named anew.* A change in each page names all old packs anew, and the first design asked the remote for every
+  one of them: 149,000 requests to push one changed file in a hundred of a dataset of the second table. Now the pages
+  of the version before say what the remote has, wherever that is less to read; a few are asked for as before.
 
 Everything else (push, update, diff) grows with what changed, or with the number of pages: a thousandth of the
 files.
@@ -150,6 +156,8 @@ def foresee(files: int, size: int, sizes: Sizes, changed: float = 0.01) -> Fores
     touched = leaves * (1 - (1 - changed) ** min(files, PER_PAGE))
     again = touched * PER_PAGE * (sizes.page + sizes.map) if leaves > 1 else files * (sizes.page + sizes.map)
     new_packs = _packs(max(1, int(files * changed)), size)
+    new_lists = new_packs if lists else 0
+    old_packs = payload_packs if payload_packs <= max(OLD_PACKS_ASKED_FOR, touched) else 0
     new = files * changed * size
     levels = max(0, math.ceil(math.log(leaves, PER_PAGE))) if leaves > 1 else 0
     pages = math.ceil(touched / BATCH) if leaves > 1 else 0
@@ -161,9 +169,10 @@ def foresee(files: int, size: int, sizes: Sizes, changed: float = 0.01) -> Fores
         files * size + metadata,
         {
             ADD: Asked(),
-            PUSH: Asked(payload_packs + page_packs + lists + ROOT_OBJECTS, payload_packs + page_packs + ASKED,
-                        metadata, files * size),
-            PUSH_AGAIN: Asked(new_packs + page_packs + ROOT_OBJECTS, new_packs + page_packs + ASKED_AGAIN, again, new),
+            PUSH: Asked(payload_packs + page_packs + lists + ROOT_OBJECTS,
+                        2 * (payload_packs + page_packs) + lists + ASKED, metadata, files * size),
+            PUSH_AGAIN: Asked(new_packs + page_packs + new_lists + ROOT_OBJECTS,
+                              2 * (new_packs + page_packs) + new_lists + old_packs + ASKED_AGAIN, again, new),
             UPDATE: Asked(0, 1 + opened + pages + math.ceil(new / RANGE), again, new),
             DIFF: Asked(0, 1 + 2 * (opened + pages), compared, 0),
             LIST: Asked(),
