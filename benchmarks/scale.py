@@ -49,7 +49,7 @@ ASKED, ASKED_AGAIN = 5, 7
 """Requests that read that a push makes whatever it sends, the first and those after it: the marker, and the manifests.
 Each pack is asked for beside, before it is sent and after."""
 OLD_PACKS_ASKED_FOR = 64
-"""Packs of older versions that are asked for too, or as many as pages changed if those are more."""
+"""Packs of older versions that are asked for too, or as many as pages changed if those are more; else maps are read."""
 ROOT_OBJECTS = 2
 """The topmost page and its map are objects of their own."""
 
@@ -157,11 +157,11 @@ def foresee(files: int, size: int, sizes: Sizes, changed: float = 0.01) -> Fores
     again = touched * PER_PAGE * (sizes.page + sizes.map) if leaves > 1 else files * (sizes.page + sizes.map)
     new_packs = _packs(max(1, int(files * changed)), size)
     new_lists = new_packs if lists else 0
-    old_packs = payload_packs if payload_packs <= max(OLD_PACKS_ASKED_FOR, touched) else 0
     new = files * changed * size
     levels = max(0, math.ceil(math.log(leaves, PER_PAGE))) if leaves > 1 else 0
     pages = math.ceil(touched / BATCH) if leaves > 1 else 0
     opened = ROOT_OBJECTS + max(0, levels - 1)
+    old_packs = payload_packs if payload_packs <= max(OLD_PACKS_ASKED_FOR, touched) else opened + pages
     compared = 2 * again * sizes.page / (sizes.page + sizes.map)
     return Foreseen(
         payload_packs + page_packs + lists + ROOT_OBJECTS,

@@ -126,9 +126,9 @@ def _plan(
     todo = [(name, manifest) for name, manifest, there in rows if not there or manifest in waiting]
     if not todo:
         return []
-    known = [manifest for _, manifest, there in rows if there and manifest not in waiting][:_TRUSTED]
-    known += _published(workspace, {name for name, _ in todo})
-    published = Published(store, workspace.machine.cache, known, executor)
+    before = [manifest for manifest in _published(workspace, {name for name, _ in todo}) if manifest not in waiting]
+    before += [manifest for _, manifest, there in rows if there and manifest not in waiting][:_TRUSTED]
+    published = Published(store, workspace.machine.cache, dict.fromkeys(before), executor)
     plans: list[tuple[str, CopyPlan]] = []
     missing = []
     for name, manifest in todo:

@@ -101,12 +101,14 @@ def write_large(
     if hasher.digest() != wanted.entry.content:
         os.unlink(wanted.path)
         if base is not None:
-            return fetched + write_large(reader, executor, wanted)  # the older version was not what it seemed
+            return fetched + write_large(
+                reader, executor, wanted, stopped=stopped
+            )  # the older version was not what it seemed
         others = reader.without(reader.pack_store(wanted.extents[0].pack))
         if others is None:
             raise damaged(reader, wanted)
         with suppress(ObjectMissing, StoreError, AuthError):
-            return fetched + write_large(others, executor, wanted)
+            return fetched + write_large(others, executor, wanted, stopped=stopped)
         raise damaged(reader, wanted)
     return fetched
 

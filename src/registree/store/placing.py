@@ -7,7 +7,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from threading import Event
@@ -124,7 +124,7 @@ class Placer:
             self._is_there(wanted, entry.size)
             return
         while any(coming.entry.content == entry.content for coming, _ in self._large):
-            self._end_large()  # the cache has it then
+            self._end_large()  # the cache may have it then
         if self._link is LinkKind.COPY and is_whole(wanted):
             source = self._to_copy_from(wanted)
             if source is not None:
@@ -187,7 +187,7 @@ class Placer:
     def close(self) -> None:
         """End what works for it."""
         self._stopped.set()
-        self._large_threads.shutdown(wait=False, cancel_futures=True)
+        self._large_threads.shutdown(cancel_futures=True)
         if self._small is not None:
             self._small.close()
 
@@ -290,8 +290,6 @@ class Placer:
             fetched = write_large(
                 self._packs(), self._executor, place, base=base, progress=self._progress, stopped=self._stopped
             )
-            if self._stopped.is_set():
-                raise CancelledError
             os.chmod(temporary, self._mode(entry))
             try:
                 os.rename(temporary, wanted.path)
@@ -309,7 +307,7 @@ class Placer:
     @contextmanager
     def _partial(self, wanted: Wanted) -> Iterator[str]:
         """Give the path at which a large file is gathered: in the cache, unless another process gathers it there."""
-        own = wanted.path + ".partial"
+        own = f"{os.path.dirname(wanted.path)}/.reg-{secrets.token_hex(8)}"  # no name of the dataset's own
         try:
             path = self._cache.partial(wanted.entry.content)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -43,10 +43,12 @@ class Published:
         for known in self._trees:
             changed = [leaf for leaf in known.leaves if leaf.ref.page not in own]
             if len(packs) <= max(_ASKED_FOR, len(changed)):
-                break
+                continue
             named: set[bytes] = set()
             with suppress(ObjectMissing, IntegrityError, FormatError):  # what is lost or damaged says nothing
-                for content in self._reader.pages(known, changed, maps=True):
+                now = self._reader.open(known.manifest, fresh=True)  # a map from the cache may name what is gone
+                places = {leaf.ref.page: leaf for leaf in now.leaves}
+                for content in self._reader.pages(now, [places[leaf.ref.page] for leaf in changed], maps=True):
                     named.update(extent.pack.id for row in content.extents for extent in row)
             packs = {pack: row for pack, row in packs.items() if pack not in named}
         return packs
