@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import resource
 import signal
 import socket
@@ -16,13 +17,15 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import yaml
 from blake3 import blake3
 
+from registree import Registry
+from registree.errors import RegError
 from registree.store.scanning import Scan
 from tests.conftest import Reg, git, tree, write
 
@@ -591,6 +594,22 @@ def test_disk_that_takes_no_metafile_loses_nothing(registry: Path, reg: Reg) -> 
     assert ran.err.startswith("reg: ")
     os.unlink(registry / "set/b")
     assert tree_without_state(registry) == before
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="this system does not tell what is open")
+def test_add_that_fails_leaves_nothing_open(registry: Path) -> None:
+    """In a notebook a file that is unlinked and open still takes its space."""
+    write(registry, {"set/a": "a" * 5000, "set/z": random.Random(1).randbytes(64 << 20)})
+    threads = threading.active_count()
+    with file_limit(48 << 20), pytest.raises(RegError):
+        Registry.open(registry).add("set", message="Add")
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{name}"))
+    assert found
+    assert [path for path in found if "/outbox/" in path] == []
+    assert threading.active_count() <= threads
 
 
 def test_index_that_another_program_holds_leaves_the_old_metafile(
