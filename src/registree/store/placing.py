@@ -5,9 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from threading import Event
@@ -101,7 +100,7 @@ class Placer:
         self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
         self._small: SmallFiles | None = None
-        self._large: deque[tuple[Wanted, Future[int]]] = deque()
+        self._large: list[tuple[Wanted, Future[int]]] = []
         self._large_threads = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="reg-large")
         self._stopped = Event()
         self.placed_bytes = 0
@@ -299,10 +298,14 @@ class Placer:
         return fetched
 
     def _end_large(self) -> None:
-        wanted, bringing = self._large.popleft()
-        self.placed_bytes += bringing.result()
-        self._adopt(wanted.entry, wanted.path)
-        self._is_there(wanted, 0)
+        """Wait for a large file, whichever is there first: what the cache has then is not brought again."""
+        done, _ = wait([bringing for _, bringing in self._large], return_when=FIRST_COMPLETED)
+        ended = [(wanted, bringing) for wanted, bringing in self._large if bringing in done]
+        self._large = [(wanted, bringing) for wanted, bringing in self._large if bringing not in done]
+        for wanted, bringing in ended:
+            self.placed_bytes += bringing.result()
+            self._adopt(wanted.entry, wanted.path)
+            self._is_there(wanted, 0)
 
     @contextmanager
     def _partial(self, wanted: Wanted) -> Iterator[str]:
