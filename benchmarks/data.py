@@ -32,7 +32,7 @@ def change(root: Path, share: float, seed: int = 1) -> None:
     """Give a share of the files below a folder other bytes: each a new file, as editors and tools write them."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
     noise = random.Random(seed)
-    for path in noise.sample(files, max(1, int(len(files) * share))):
+    for path in noise.sample(files, max(1, round(len(files) * share))):
         size = path.stat().st_size
         path.unlink()
         path.write_bytes(noise.randbytes(size))

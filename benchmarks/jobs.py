@@ -1,7 +1,8 @@
 """What each tool does for each job: shell commands, run in a folder of the tool's own.
 
 In them stand ``{reg}`` and other commands, ``{data}`` (what is to be stored), ``{place}`` (the tool's folder),
-``{bucket}`` and ``{endpoint}`` (an S3 server). A tool that has no command for a job is not measured in it.
+``{bucket}`` and ``{endpoint}`` (an S3 server). A tool that has no command for a job is not measured in it. Who
+consumes has another cache than who publishes, as on another machine.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from benchmarks.data import append, change, write_files
 
-REG, DVC, LFS, GIT, LIMIT = "reg", "DVC", "Git LFS", "Git", "limit"
-S5CMD = "s5cmd"
-"""`limit` is what the machine can do: reading the bytes into one file that is on the disk then, or `cp -r`."""
+REG, DVC, LFS, GIT, S5CMD, COPIES = "reg", "DVC", "Git LFS", "Git", "s5cmd", "copies"
+LIMIT = "limit"
+"""What the machine can do: see the head of the page."""
 
 
 @dataclass(frozen=True)
@@ -66,23 +67,27 @@ def _script(remote: str, dvc_remote: str, reg_remote: str = "") -> list[Job]:
     ]
 
 
+_PUSH = {
+    REG: "cd registry && {reg} push",
+    DVC: "cd registry && {dvc} push -q",
+    LFS: "cd registry && git push -q hub HEAD",
+    GIT: "cd registry && git push -q hub HEAD",
+}
+_SHARE = Job(commands=dict.fromkeys((REG, DVC), "cd registry && git push -q hub HEAD"))
 _PUSH_AND_IMPORT = [
     Job(
         "push",
         {
-            REG: "cd registry && {reg} push",
-            DVC: "cd registry && {dvc} push -q",
-            LFS: "cd registry && git push -q hub HEAD",
-            GIT: "cd registry && git push -q hub HEAD",
+            **_PUSH,
             LIMIT: "cp -r {data} pushed",
             S5CMD: "{s5cmd} --endpoint-url {endpoint} cp {data_s5} s3://{bucket}/data/",
         },
     ),
-    Job(commands={REG: "cd registry && git push -q hub HEAD", DVC: "cd registry && git push -q hub HEAD"}),
+    _SHARE,
     Job(
         "import",
         {
-            REG: "cd consumer && {reg} import file://{place}/hub data",
+            REG: "export REG_CACHE_DIR={place}/theirs; cd consumer && {reg} import file://{place}/hub data",
             DVC: "cd consumer && {dvc} import -q file://{place}/hub data",
             LFS: "git clone -q file://{place}/hub consumer",
             GIT: "git clone -q file://{place}/hub consumer",
@@ -91,9 +96,16 @@ _PUSH_AND_IMPORT = [
         },
     ),
 ]
-_SHARE = "git push -q hub HEAD"
+_GET = Job(
+    "get",
+    {
+        REG: "export REG_CACHE_DIR={place}/another; {reg} get file://{place}/hub data -o got",
+        DVC: "{dvc} get -q file://{place}/hub data -o got",
+        LIMIT: "cp -r {data} got",
+    },
+)
 _UPDATE = {
-    REG: "cd consumer && {reg} update",
+    REG: "export REG_CACHE_DIR={place}/theirs; cd consumer && {reg} update",
     DVC: "cd consumer && {dvc} update -q data.dvc",
     LFS: "cd consumer && git pull -q",
     GIT: "cd consumer && git pull -q",
@@ -104,13 +116,50 @@ _ADD_AGAIN = {
     LFS: _GIT_ADD + " next",
     GIT: _GIT_ADD + " next",
 }
-_PUSH_AGAIN = {
-    REG: "cd registry && {reg} push",
-    DVC: "cd registry && {dvc} push -q",
-    LFS: "cd registry && git push -q hub HEAD",
-    GIT: "cd registry && git push -q hub HEAD",
-}
-_SHARE_AGAIN = Job(commands={REG: "cd registry && " + _SHARE, DVC: "cd registry && " + _SHARE})
+_LOOK_AT_ALL = "find {data} -size +1000G"
+_UNCHANGED = [
+    Job(
+        "add again, nothing changed",
+        {
+            REG: "cd registry && {reg} add data -m none",
+            DVC: "cd registry && {dvc} add -q data",
+            LFS: "cd registry && git add -A",
+            GIT: "cd registry && git add -A",
+            LIMIT: _LOOK_AT_ALL,
+        },
+    ),
+    Job(
+        "status, nothing changed",
+        {
+            REG: "cd registry && {reg} status",
+            DVC: "cd registry && {dvc} status -q",
+            LFS: "cd registry && git status",
+            GIT: "cd registry && git status",
+            LIMIT: _LOOK_AT_ALL,
+        },
+    ),
+]
+_DIFF = Job(
+    "diff of two versions",
+    {
+        REG: "cd registry && {reg} diff HEAD~1 HEAD",
+        DVC: "cd registry && {dvc} diff HEAD~1 HEAD",
+        LFS: "cd registry && git diff --stat HEAD~1 HEAD",
+        GIT: "cd registry && git diff --stat HEAD~1 HEAD",
+    },
+)
+
+
+def _checkout(back: int) -> Job:
+    return Job(
+        "checkout of the first version",
+        {
+            REG: f"cd registry && {{reg}} checkout data --rev HEAD~{back}",
+            DVC: f"cd registry && git checkout -q HEAD~{back} -- data.dvc && {{dvc}} checkout -q",
+            LFS: f"cd registry && git checkout -q HEAD~{back}",
+            GIT: f"cd registry && git checkout -q HEAD~{back}",
+        },
+    )
 
 
 def _new_files(count: int, size: int) -> Callable[[Path], None]:
@@ -129,108 +178,113 @@ def _change(share: float) -> Callable[[Path], None]:
     return edit
 
 
+def _next_version(what: str, edit: Callable[[Path], None], *, all_measured: bool = True) -> list[Job]:
+    """Return the jobs of one version more, which is an edit of what the registry holds."""
+    return [
+        Job(f"add, {what}" if all_measured else "", _ADD_AGAIN, edit),
+        Job(f"push, {what}" if all_measured else "", _PUSH),
+        _SHARE,
+        Job(f"update, {what}", _UPDATE),
+    ]
+
+
 def on_a_directory(count: int, size: int) -> list[Job]:
     """Return the whole script: many files, in a remote that is a directory."""
     return [
         *_script("{place}/remote", "{place}/remote"),
-        Job(
-            "add again, nothing changed",
-            {
-                REG: "cd registry && {reg} add data -m none",
-                DVC: "cd registry && {dvc} add -q data",
-                LFS: "cd registry && git add -A",
-                GIT: "cd registry && git add -A",
-            },
-        ),
-        Job(
-            "status, nothing changed",
-            {
-                REG: "cd registry && {reg} status",
-                DVC: "cd registry && {dvc} status -q",
-                LFS: "cd registry && git status",
-                GIT: "cd registry && git status",
-            },
-        ),
+        *_UNCHANGED,
         *_PUSH_AND_IMPORT,
+        _GET,
+        *_next_version("1 % changed", _change(0.01)),
+        *_next_version("1 % new", _new_files(max(1, count // 100), size), all_measured=False),
+        *_next_version("5 % new", _new_files(max(1, count // 20), size), all_measured=False),
+        _DIFF,
+        _checkout(3),
+    ]
+
+
+def a_hundred_edits(count: int) -> list[Job]:
+    """Return what shows a diff of a large dataset to somebody who has nothing of it; it follows `on_a_directory`."""
+    return [
+        Job(commands={REG: "cd registry && git checkout -q HEAD -- data.reg.yaml && {reg} checkout data"}),
+        Job(commands={REG: _ADD_AGAIN[REG]}, edit=_change(100 / (count + count // 100 + count // 20))),
+        Job(commands={REG: _PUSH[REG]}),
+        Job(commands={REG: "cd registry && git push -q hub HEAD; git clone -q {place}/hub {place}/elsewhere"}),
         Job(
-            "get",
-            {
-                REG: "{reg} get file://{place}/hub data -o got",
-                DVC: "{dvc} get -q file://{place}/hub data -o got",
-                LIMIT: "cp -r {data} got",
-            },
-        ),
-        Job("add, 1 % changed", _ADD_AGAIN, _change(0.01)),
-        Job("push, 1 % changed", _PUSH_AGAIN),
-        _SHARE_AGAIN,
-        Job("update, 1 % changed", _UPDATE),
-        Job(commands=_ADD_AGAIN, edit=_new_files(max(1, count // 100), size)),
-        Job(commands=_PUSH_AGAIN),
-        _SHARE_AGAIN,
-        Job("update, 1 % new", _UPDATE),
-        Job(commands=_ADD_AGAIN, edit=_new_files(max(1, count // 20), size)),
-        Job(commands=_PUSH_AGAIN),
-        _SHARE_AGAIN,
-        Job("update, 5 % new", _UPDATE),
-        Job(
-            "diff of two versions",
-            {
-                REG: "cd registry && {reg} diff HEAD~1 HEAD",
-                DVC: "cd registry && {dvc} diff HEAD~1 HEAD",
-                LFS: "cd registry && git diff --stat HEAD~1 HEAD",
-                GIT: "cd registry && git diff --stat HEAD~1 HEAD",
-            },
-        ),
-        Job(
-            "checkout of the version before",
-            {
-                REG: "cd registry && {reg} checkout data --rev HEAD~1",
-                DVC: "cd registry && git checkout -q HEAD~1 -- data.dvc && {dvc} checkout -q",
-                LFS: "cd registry && git checkout -q HEAD~1",
-                GIT: "cd registry && git checkout -q HEAD~1",
-            },
+            "diff, 100 files changed, nothing in the cache",
+            {REG: "export REG_CACHE_DIR={place}/another; cd elsewhere && {reg} diff HEAD~1 HEAD"},
         ),
     ]
 
 
 def one_large_file() -> list[Job]:
     """Return the script for one large file that grows by 10 MB."""
-
-    def grow(place: Path) -> None:
-        append(place / "registry/data", 10_000_000)
-
     return [
         *_script("{place}/remote", "{place}/remote"),
+        *_UNCHANGED,
         *_PUSH_AND_IMPORT,
-        Job("add, 10 MB appended", _ADD_AGAIN, grow),
-        Job("push, 10 MB appended", _PUSH_AGAIN),
-        _SHARE_AGAIN,
-        Job("update, 10 MB appended", _UPDATE),
+        _GET,
+        *_next_version("10 MB appended", _append),
+        _DIFF,
+        _checkout(1),
     ]
+
+
+def one_huge_file() -> list[Job]:
+    """Return the script for a file that is too large to be copied here."""
+    return [
+        *_script("{place}/remote", "{place}/remote"),
+        *_UNCHANGED,
+        Job("push", _PUSH),
+        Job("read all of it", {REG: "cd registry && {reg} cat data"}),
+        *_next_version("10 MB appended", _append)[:2],
+    ]
+
+
+def _append(place: Path) -> None:
+    append(place / "registry/data", 10_000_000)
+
+
+def growing(next_version: Callable[[Path, int], None]) -> list[Job]:
+    """Return the script for a table that grows, for ten versions.
+
+    Parameters
+    ----------
+    next_version
+        Makes a version (1 to 9) of the table in a tool's folder.
+    """
+    setup, add = _script("{place}/remote", "{place}/remote")
+    publish = {tool: f"{add.commands[tool]} && {_PUSH[tool].partition('&& ')[2]}" for tool in (REG, DVC, LFS)}
+    publish[COPIES] = "mkdir -p remote && cp registry/data remote/$(ls remote | wc -l)"
+    start = {**setup.commands, COPIES: "mkdir registry && cp {data} registry/data"}
+
+    def edit(version: int) -> Callable[[Path], None]:
+        return lambda place: next_version(place, version)
+
+    more = [Job("add and push, 1 % more, each of nine", publish, edit(version)) for version in range(1, 10)]
+    return [Job(commands=start), Job("add and push the first version", publish), *more]
 
 
 def on_s3() -> list[Job]:
     """Return the script for a bucket."""
     options = "-O endpoint_url={endpoint} -O addressing=path"
-    jobs = [
+    return [
         *_script(
             "s3://{bucket}/data",
             "s3://{bucket}/data; {dvc} remote modify -q r endpointurl {endpoint}",
             f"{{reg}} remote add default s3://{{bucket}}/data {options} -m remote; ",
         ),
         *_PUSH_AND_IMPORT,
-        Job("add, 1 % changed", _ADD_AGAIN, _change(0.01)),
-        Job("push, 1 % changed", _PUSH_AGAIN),
-        _SHARE_AGAIN,
-        Job("update, 1 % changed", _UPDATE),
+        *_next_version("1 % changed", _change(0.01)),
     ]
-    return [_for_tools(job, (REG, DVC, S5CMD)) for job in jobs]
 
 
-def _for_tools(job: Job, tools: tuple[str, ...]) -> Job:
-    return Job(job.name, {tool: job.commands[tool] for tool in tools if tool in job.commands}, job.edit)
-
-
+CATALOG = {
+    "list all": {REG: "{reg} list file://{place}/hub", LIMIT: "git -C hub ls-tree -r main"},
+    "list all, never seen before": {REG: "rm -rf cache; {reg} list file://{place}/hub"},
+    "show one of them": {REG: "{reg} show {one} --registry file://{place}/hub"},
+}
+"""What is asked of a registry of many datasets and commits."""
 STARTING = {
     "--version": {REG: "{reg} --version", DVC: "{dvc} --version", LIMIT: "{python} -c 'import typer'"},
     "--help": {REG: "{reg} --help", DVC: "{dvc} --help", LIMIT: "{python} -c 'import typer'"},
@@ -240,4 +294,4 @@ STARTING = {
         LIMIT: "{python} -c 'import typer'",
     },
 }
-"""What is over before one notices; the limit is importing the library that reads the command line."""
+"""What is over before one notices."""
