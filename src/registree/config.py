@@ -22,7 +22,9 @@ LOCAL_DIRECTORY = ".reg"
 EMBEDDED_REMOTE = ".reg/remote"
 DEFAULT_REMOTE = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
-_SECRET = re.compile(r"secret|password|passwd|token|credential|access_?key|\bkey\b|sas|private", re.IGNORECASE)
+_SECRET = re.compile(
+    r"secret|password|passwd|passphrase|token|credential|access_?key|\bkey\b|sas|private", re.IGNORECASE
+)
 PROTOCOLS = frozenset(
     [
         "file",

@@ -24,9 +24,10 @@ from registree.store.opening import open_store
 from registree.store.retrying import RetryingStore
 from tests.servers.nginx import nginx
 from tests.servers.radosgw import REGION, S3Server, radosgw
+from tests.servers.sshd import sshd
 
 Fill = Callable[[str, bytes], None]
-SERVERS = ("radosgw", "radosgw-s3fs", "nginx")
+SERVERS = ("radosgw", "radosgw-s3fs", "nginx", "sftp")
 READ_ONLY = ("http", "nginx")
 KINDS = (
     "directory",
@@ -107,6 +108,10 @@ def store(
         for name, value in gateway.owner.environment.items():
             monkeypatch.setenv(name, value)
         yield s3_store(kind, gateway.make_bucket(), gateway.url)
+    elif kind == "sftp":
+        with sshd() as server:
+            options = {"username": server.user, "key_filename": str(server.key)}
+            yield open_store(f"sftp://127.0.0.1:{server.port}{tmp_path}/store", "/", options)
     elif kind == "nginx":
         (tmp_path / "served").mkdir()
         with nginx(tmp_path / "served") as web:

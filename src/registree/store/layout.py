@@ -14,6 +14,8 @@ from registree.model.manifest import MAX_PAGE_BYTES
 MARKER = "reg-store.json"
 FORMAT = 1
 PACKS, CHUNKS, MAPS, MANIFESTS = "packs", "chunks", "maps", "manifests"
+TEMPORARY = ".tmp-"
+"""How the names of files begin that are not whole yet; they are no objects."""
 _KEY = re.compile(r"(?:packs|chunks|maps|manifests)/([0-9a-f]{2})/(\1[0-9a-f]{62})\Z")
 
 

@@ -18,6 +18,8 @@ from registree.store.layout import redact
 from registree.store.retrying import RetryingStore
 from registree.store.s3 import S3Options
 
+_FILE_SERVERS = frozenset({"ftp", "hdfs", "sftp", "smb", "ssh", "webdav", "webhdfs"})
+
 
 def is_local(url: str) -> bool:
     """Tell whether a URL is a path of this machine."""
@@ -113,6 +115,8 @@ def _remote(url: str, options: Mapping[str, Any], network: Network) -> Store:
         fast = importlib.util.find_spec("obstore") is not None
         module, name = ("s3_obstore", "ObstoreS3") if fast else ("s3_s3fs", "S3fsStore")
     else:
-        return cast(Store, importlib.import_module("registree.store.remote").FsspecStore(url, options))
+        module, name = ("file_server", "FileServerStore") if protocol in _FILE_SERVERS else ("remote", "FsspecStore")
     made = getattr(importlib.import_module(f"registree.store.{module}"), name)
-    return cast(Store, made(url, network) if module == "http" else made(url, options, network))
+    if module == "http":
+        return cast(Store, made(url, network))
+    return cast(Store, made(url, options, network) if module.startswith("s3") else made(url, options))

@@ -77,12 +77,29 @@ class FsspecStore(Store):
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         self.address = redact(url)
+        self._url = url.rstrip("/")
+        self._options = options or {}
+        self._open()
+
+    def _open(self) -> None:
+        """Make the filesystem; some kinds connect now.
+
+        Raises
+        ------
+        InvalidInput
+            When there is no such kind, or it does not take an option.
+        StoreError, AuthError
+            When there is no connection.
+        """
         try:
-            self._fs, self._root = fsspec.core.url_to_fs(
-                url.rstrip("/"), use_listings_cache=False, skip_instance_cache=True, **(options or {})
-            )
-        except ValueError as error:
-            raise InvalidInput(f"{self.address} is not an address that fsspec knows ({error})") from None
+            self._fs, self._root = fsspec.core.url_to_fs(self._url, skip_instance_cache=True, **self._options)
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(
+                f"{self.address} cannot be opened ({error})", hint="reg remote list shows its URL and options"
+            ) from None
+        except Exception as error:
+            raise self._failed(error, "a connection") from error
+        self._fs.dircache.use_listings_cache = False  # not every package takes that as an option
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
@@ -93,14 +110,18 @@ class FsspecStore(Store):
             return b""
         with self._translated(key):
             if length is None:
-                content: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + WHOLE_LIMIT + 1)
+                content = self._cat(self._path(key), offset, offset + WHOLE_LIMIT + 1)
                 check_whole(len(content), key, self.address)
                 return content
-            content = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
+            content = self._cat(self._path(key), offset, offset + length)
         if len(content) > length:  # a server that does not know ranges answers with the whole object
             content = content[offset : offset + length]
         if len(content) < length:
             raise ObjectMissing(key, self.address, shorter=True)
+        return content
+
+    def _cat(self, path: str, start: int, end: int) -> bytes:
+        content: bytes = self._fs.cat_file(path, start=start, end=end)
         return content
 
     def size(self, key: str) -> int | None:
@@ -117,19 +138,23 @@ class FsspecStore(Store):
 
     def write(self, key: str, content: bytes) -> None:
         """See `Store.write`."""
-        with self._translated(key):
-            self._make_parent(key)
-            self._fs.pipe_file(self._path(key), content)
+        with self._translated(key), self._replacing(key) as path:
+            self._fs.pipe_file(path, content)
 
     def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
         """See `Store.upload`."""
-        with self._translated(key):
-            self._make_parent(key)
-            self._put(key, path, sent)
+        with self._translated(key), self._replacing(key) as target:
+            self._put(target, path, sent)
 
-    def _put(self, key: str, path: str, sent: Sent, **options: int) -> None:
+    @contextmanager
+    def _replacing(self, key: str) -> Iterator[str]:
+        """Give the path to write an object to; a bucket shows it when it is whole."""
+        self._make_parent(key)
+        yield self._path(key)
+
+    def _put(self, target: str, path: str, sent: Sent, **options: int) -> None:
         counted = _Counted(sent)
-        self._fs.put_file(path, self._path(key), callback=counted, **options)
+        self._fs.put_file(path, target, callback=counted, **options)
         sent(max(os.stat(path).st_size - counted.value, 0))  # not every package tells
 
     def _make_parent(self, key: str) -> None:
@@ -169,11 +194,13 @@ class FsspecStore(Store):
         text = " ".join(str(error).split())[:200]
         if isinstance(error, FileNotFoundError):
             return ObjectMissing(key, self.address)
-        if isinstance(error, PermissionError) or "credential" in f"{name} {text}".lower():
+        if isinstance(error, PermissionError) or re.search(
+            "credential|authentication|password", f"{name} {text}", re.I
+        ):
             return AuthError(f"{self.address} refused {key}: {text}", hint="check the credentials of that store")
         return StoreError(
             f"{self.address} failed for {key}: {text or name}",
             hint="run it again: it goes on where it stopped",
             transient=True,
-            unreachable=isinstance(error, ConnectionRefusedError),
+            unreachable=isinstance(error, ConnectionRefusedError) or name == "NoValidConnectionsError",  # paramiko's
         )
