@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +39,7 @@ Reg = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home of the test's own: no cache, configuration or Git identity of the machine gets in."""
     place = tmp_path_factory.mktemp("home")
     for name in list(os.environ):
@@ -49,7 +52,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
         "[user]\n\tname = Test\n\temail = test@example.org\n"
         '[init]\n\tdefaultBranch = main\n[protocol "file"]\n\tallow = always\n'
     )
-    return place
+    yield place
+    shutil.rmtree(place, ignore_errors=True)
 
 
 @pytest.fixture
@@ -123,3 +127,14 @@ def consumer(tmp_path: Path) -> Path:
     place.mkdir()
     git(place, "init", "-q")
     return place
+
+
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """Let no file grow past a size in bytes, as a full disk would not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -139,9 +139,13 @@ class AuthError(RegError):
     kind = "auth"
 
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of a disk, a quota or a limit that has no room left."""
+
+
 def translate_os_error(error: OSError, what: str, place: str) -> StoreError | AuthError | ReadOnly:
     """Turn an operating system's error into one sentence about `what` in `place`."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in DISK_FULL:
         return StoreError(
             f"the disk of {place} is full: {what} was not written", hint="free some space and run it again"
         )

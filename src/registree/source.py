@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from registree.config import (
+    EMBEDDED_REMOTE,
     LOCAL_DIRECTORY,
     REGISTRY_FILE,
     RegistryFile,
@@ -36,6 +37,7 @@ from registree.network import Network
 from registree.store.base import Store
 from registree.store.cache import Cache
 from registree.store.files import LinkKind
+from registree.store.layout import MANIFESTS
 from registree.store.locking import held_lock
 from registree.store.opening import is_local, local_path, open_store
 from registree.store.outbox import Outbox
@@ -209,7 +211,7 @@ class RegistrySource:
         """Return where payload may be, in the order to look.
 
         This machine's override goes first, then what the default branch says now, then what the pinned commit said,
-        then what the lock noted.
+        then what the lock noted; a remote inside `.reg/` counts as long as it is there.
         """
         commits = [found for found in (self._default_commit(), commit) if found and self.repository.has_commit(found)]
         files = [self.registry_file(found) for found in commits]
@@ -225,7 +227,16 @@ class RegistrySource:
                 found.setdefault(remote.url, remote)
         if noted is not None:
             found.setdefault(noted.url, noted)
+        for named in self.embedded():
+            remote = self._overridden(named) if overridden else named
+            found.setdefault(remote.url, remote)
         return list(found.values())
+
+    def embedded(self) -> list[Remote]:
+        """Return the remote inside `.reg/` when it got data: no matter what `reg.yaml` names, it holds what it got."""
+        roots = (self.repository.root, self.repository.main_root)
+        there = any(os.path.isdir(os.path.join(root, EMBEDDED_REMOTE, MANIFESTS)) for root in roots)
+        return [Remote(EMBEDDED_REMOTE, EMBEDDED_REMOTE)] if there else []
 
     def _overridden(self, remote: Remote) -> Remote:
         url = self._overrides.get(remote.url) or self._overrides.get(remote.name)

@@ -14,13 +14,14 @@ from registree.config import (
     Remote,
     parse_registry_file,
 )
-from registree.errors import FormatError, InvalidInput, StateError, translate_os_error
+from registree.errors import FormatError, InvalidInput, ReadOnly, StateError, translate_os_error
 from registree.git.repository import GitRepository
 from registree.model.metafile import DatasetFile, ImportFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
 from registree.model.selectors import not_found
 from registree.source import Machine, RegistrySource
 from registree.store.base import Store
+from registree.store.directory import DirectoryStore
 from registree.store.locking import held_lock
 from registree.store.outbox import Outbox
 from registree.store.state import State
@@ -214,12 +215,41 @@ class Workspace:
         """Open a remote of this registry; this machine's override goes first."""
         return self.registry().store(remote)
 
+    def stores(self) -> list[Store]:
+        """Open the remotes to read from: those of `reg.yaml`, and the one inside `.reg/` as long as it is there."""
+        source = self.registry()
+        remotes = (*(self.registry_file().remotes if self.is_registry else ()), *source.embedded())
+        found: dict[object, Store] = {}
+        for store in map(source.store, remotes):
+            found.setdefault(os.path.realpath(store.root) if isinstance(store, DirectoryStore) else store, store)
+        return list(found.values())
+
+    def target(self, remote: Remote) -> Store:
+        """Open a remote of this registry to send to.
+
+        Raises
+        ------
+        ReadOnly
+            When it can only be read.
+        InvalidInput
+            When it is this repository's outbox: what it got would be dropped there as sent.
+        """
+        store = self.store(remote)
+        if isinstance(store, DirectoryStore) and os.path.realpath(store.root) == os.path.realpath(self.outbox.root):
+            raise InvalidInput(
+                f"{store.address} is the outbox itself", hint="reg remote add NAME URL names another place"
+            )
+        if not store.writable:
+            raise ReadOnly(
+                f"{store.address} can only be read",
+                hint="reg remote add NAME URL names another, reg remote list shows them",
+            )
+        return store
+
     def registry(self) -> RegistrySource:
         """Return this repository as the source of data that it is."""
         return RegistrySource(self.root, self.repository, self.machine, self.machine.settings.overrides)
 
     def reader(self) -> TreeReader:
         """Return a reader over the outbox, the cache and the remotes."""
-        remotes = self.registry_file().remotes if self.is_registry else ()
-        stores: list[Store] = [self.outbox, *(self.store(remote) for remote in remotes)]
-        return TreeReader(stores, self.machine.cache, self.machine.executor)
+        return TreeReader([self.outbox, *self.stores()], self.machine.cache, self.machine.executor)

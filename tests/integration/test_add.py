@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import random
-import resource
 import signal
 import socket
 import stat
@@ -16,8 +15,7 @@ import tempfile
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,7 +25,7 @@ from blake3 import blake3
 from registree import Registry
 from registree.errors import RegError
 from registree.store.scanning import Scan
-from tests.conftest import Reg, git, tree, write
+from tests.conftest import Reg, file_limit, git, tree, write
 
 
 def metafile(root: Path, name: str) -> Path:
@@ -80,17 +78,6 @@ def embedded_remote(root: Path) -> Path:
 def tree_without_state(root: Path) -> dict[str, bytes]:
     """Return a repository's files, `.git` and `.reg` apart."""
     return {path: content for path, content in tree(root).items() if not path.startswith((".git/", ".reg/"))}
-
-
-@contextmanager
-def file_limit(size: int) -> Iterator[None]:
-    """Let no file grow past a size in bytes, as a full disk would not."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

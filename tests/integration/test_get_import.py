@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
-from tests.conftest import Reg, git, tree, write
+from registree.store.base import PIECE
+from registree.store.cache import Cache
+from tests.conftest import Reg, file_limit, git, tree, write
 from tests.servers.git_servers import git_daemon, git_http
 from tests.servers.published import Published, one_sentence, publish
 
@@ -549,6 +553,35 @@ def test_altered_payload_is_never_accepted(cats: Published, consumer: Path, home
     payload.write_bytes(content)
     ran = reg(consumer, verb, cats.url, "images/cats", code=6)
     assert payload.name in one_sentence(ran.err)
+    untouched(consumer)
+
+
+@pytest.mark.parametrize("left", [0, 18 << 20, 20 << 20])
+def test_half_a_download_that_is_not_what_its_note_says_is_brought_anew(
+    make: Make, consumer: Path, home: Path, reg: Reg, left: int
+) -> None:
+    """A machine that lost power may have the note of a piece on its disk, and not the piece."""
+    content = random.Random(3).randbytes(20 << 20)
+    registry = make("file")
+    registry.add("film.bin", {"": content})
+    shutil.rmtree(registry.root)
+    fresh_cache(home)
+    partial = Path(Cache(str(home / "cache")).partial(blake3(content).digest(), len(content)))
+    partial.write_bytes(bytes(left))
+    partial.with_name(partial.name + ".done").write_text(f"0 {PIECE}\n{PIECE} {len(content) - PIECE}\n")
+    reg(consumer, "get", registry.url, "film.bin", "-o", "film.bin")
+    assert (consumer / "film.bin").read_bytes() == content
+    assert list((home / "cache/partial").rglob("*.done")) == []
+
+
+def test_full_disk_is_named_and_not_the_remote(make: Make, consumer: Path, home: Path, reg: Reg) -> None:
+    registry = make("file")
+    registry.add("film.bin", {"": random.Random(3).randbytes(20 << 20)})
+    fresh_cache(home)
+    with file_limit(10 << 20):
+        ran = reg(consumer, "get", registry.url, "film.bin", code=5)
+    assert "is full" in one_sentence(ran.err)
+    assert str(registry.remote) not in ran.err
     untouched(consumer)
 
 

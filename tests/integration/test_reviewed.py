@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from dulwich.objects import Blob, Commit, Tree
 from dulwich.repo import Repo
 
+from registree.store import packing
+from registree.store.copying import confirmed_packs
+from registree.store.directory import DirectoryStore
+from registree.store.outbox import Outbox
 from tests.conftest import Reg, git, tree, write
 
 
@@ -52,6 +58,95 @@ def test_versions_of_two_branches_that_share_a_page_are_both_whole_on_the_remote
     git(registry, "checkout", "-q", "two")
     reg(registry, "push")
     reg(registry, "verify", "--remote", "--deep")
+
+
+def test_dataset_with_pages_of_another_one_but_in_other_packs_is_whole_on_the_remote(
+    registry: Path, tmp_path: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "PACK_TARGET", 1 << 16)
+    write(registry, {f"a/{number:05}": f"{number:0100}" for number in range(6000)})
+    reg(registry, "add", "a", "-m", "a")
+    reg(registry, "push")
+    (registry / ".reg/state.sqlite").unlink()  # as in a clone: what is stored already is not known
+    shutil.copytree(registry / "a", registry / "b")
+    for number in range(30):
+        (registry / f"b/{number:05}").unlink()
+    reg(registry, "add", "b", "-m", "b")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+    reg(tmp_path, "get", registry, "b", "-o", "got")
+    assert tree(tmp_path / "got") == tree(registry / "b")
+
+
+def test_outbox_keeps_a_version_that_the_remote_has_not_all_of(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "ONLY"})
+    reg(registry, "add", "D", "-m", "v1")
+    outbox = Outbox(str(registry / ".reg/outbox"), str(registry))
+    remote = DirectoryStore(str(tmp_path / "remote"), "the remote")
+    for folder in ("maps", "manifests"):
+        shutil.copytree(registry / ".reg/outbox" / folder, tmp_path / "remote" / folder)
+    (manifest,) = outbox.manifests()
+    with ThreadPoolExecutor(1) as executor:
+        assert confirmed_packs(outbox, remote, manifest, executor) is None
+        shutil.copytree(registry / ".reg/outbox/packs", tmp_path / "remote/packs")
+        packs = confirmed_packs(outbox, remote, manifest, executor)
+    assert [pack.id for pack in packs or ()] == [pack for pack, _ in outbox.packs()] != []
+
+
+def test_version_is_pushed_although_the_remote_lost_the_map_of_the_one_before(
+    registry: Path, tmp_path: Path, home: Path, reg: Reg
+) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    for path in (registry / ".reg/remote/maps").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    shutil.rmtree(home / "cache")
+    write(registry, {"D/b": "two"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    shutil.rmtree(home / "cache")
+    reg(tmp_path, "get", registry, "D", "-o", "got")
+    assert tree(tmp_path / "got") == {"a": b"one", "b": b"two"}
+
+
+@pytest.mark.parametrize("own", ["D/d", "D/d/a/mine"])
+def test_update_brings_a_renamed_file_although_something_else_lies_where_it_was(
+    registry: Path, consumer: Path, home: Path, reg: Reg, own: str
+) -> None:
+    content = os.urandom(100_000)
+    write(registry, {"D/d/a": content, "D/k": "k"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    reg(consumer, "import", registry, "D")
+    shutil.rmtree(consumer / "D/d")
+    write(consumer, {own: "mine"})
+    (registry / "D/e").mkdir()
+    (registry / "D/d/a").rename(registry / "D/e/a")
+    (registry / "D/d").rmdir()
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    shutil.rmtree(home / "cache")
+    reg(consumer, "update")
+    assert tree(consumer / "D") == {own.removeprefix("D/"): b"mine", "e/a": content, "k": b"k"}
+
+
+def test_chunk_list_that_is_damaged_costs_space_and_no_more(registry: Path, reg: Reg) -> None:
+    content = random.Random(1).randbytes(3 << 20)
+    write(registry, {"D/film": content})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    lists = [path for path in (registry / ".reg/remote/chunks").rglob("*") if path.is_file()]
+    assert lists
+    for path in lists:
+        path.chmod(0o644)
+        path.write_bytes(b"no list")
+    (registry / ".reg/state.sqlite").unlink()
+    write(registry, {"D/film": content + b"more"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep", "D")
 
 
 def test_pack_that_another_dataset_needs_is_kept_when_a_colleague_pushed_the_first(
@@ -110,13 +205,6 @@ def test_edit_is_seen_after_an_import_that_was_repeated(registry: Path, consumer
     reg(registry, "push")
     reg(consumer, "update", code=7)
     assert (consumer / "D/f").read_text() == "ABC"
-
-
-def test_cache_clean_leaves_what_is_not_the_caches(tmp_path: Path, reg: Reg, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "mine", {"precious": "p", "files/x": "y"})
-    monkeypatch.setenv("REG_CACHE_DIR", str(tmp_path / "mine"))
-    reg(tmp_path, "cache", "clean")
-    assert tree(tmp_path / "mine") == {"precious": b"p"}
 
 
 def test_payload_is_sent_for_commits_that_git_pushed_first(registry: Path, tmp_path: Path, reg: Reg) -> None:

@@ -878,8 +878,8 @@ def test_edit_of_a_file_that_an_update_just_placed_is_seen(
 ) -> None:
     real = placing._swap_in
 
-    def disturbed(root: str, entry: Entry, path: str) -> None:
-        real(root, entry, path)
+    def disturbed(root: str, entry: Entry, path: str, remove_folder: Callable[[str], None]) -> None:
+        real(root, entry, path, remove_folder)
         if entry.path == "a":  # as tools do that keep times
             (behind / "data/a").unlink()
             (behind / "data/a").write_bytes(b"x")

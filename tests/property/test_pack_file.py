@@ -1,4 +1,4 @@
-"""What is written to a pack's file is there, however much of it the disk takes straight."""
+"""What is written to a pack's file is there, however much of it is written directly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write_all(folder: Path, plan: list[tuple[str, int]], *, threads: PackThreads
 @pytest.fixture(scope="module", autouse=True)
 def _lowered() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pack_file, "_STRAIGHT_FROM", 4 * KIB)
+        patch.setattr(pack_file, "_DIRECT_FROM", 4 * KIB)
         patch.setattr(pack_file, "_FLUSHED_AT_ONCE", 12 * KIB)
         yield
 
@@ -64,11 +64,11 @@ def test_file_is_what_was_written(plan: list[tuple[str, int]], threaded: bool, k
 
 
 @pytest.mark.skipif(not hasattr(os, "O_DIRECT"), reason="this system has no way past its memory")
-def test_disk_takes_blocks_straight_where_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_are_written_directly_where_the_disk_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         os.close(os.open(tmp_path / "probe", os.O_CREAT | os.O_WRONLY | os.O_DIRECT))
     except OSError:
-        pytest.skip("this disk takes nothing straight")
+        pytest.skip("this disk knows no direct I/O")
     through: list[int] = []
     real = pack_file.write_at
 

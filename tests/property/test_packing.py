@@ -21,13 +21,13 @@ from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents
 from registree.registry import get
 from registree.store import block_reader, open_pack, pack_file, packing
-from registree.store.chunk_index import decode_chunks, encode_chunks, extents_of
+from registree.store.chunk_list import decode_chunks, encode_chunks, extents_of
 from registree.store.open_pack import OpenPack, read_sources, settle
 from registree.store.packing import CHUNKED_FROM, OWN_PACK_FROM, Packer
 
 SMALL_FROM, OWN_FROM, TARGET, LIMIT = 1 << 12, 1 << 15, 1 << 15, 1 << 16
 KIB = 1 << 10
-WHERE = {"BLOCK": block_reader, "_BUFFER": open_pack, "_FLUSHED_AT_ONCE": pack_file, "_STRAIGHT_FROM": pack_file}
+WHERE = {"BLOCK": block_reader, "_BUFFER": open_pack, "_FLUSHED_AT_ONCE": pack_file, "_DIRECT_FROM": pack_file}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +44,7 @@ def lowered() -> Iterator[None]:
             "BLOCK": 16 * KIB,
             "_BUFFER": 4 * KIB,
             "_FLUSHED_AT_ONCE": 16 * KIB,
-            "_STRAIGHT_FROM": 4 * KIB,
+            "_DIRECT_FROM": 4 * KIB,
         }.items():
             patch.setattr(WHERE.get(name, packing), name, size)
         yield
@@ -284,7 +284,7 @@ def test_files_around_the_real_boundaries_travel_whole(tmp_path: Path) -> None:
             "BLOCK": 4 << 20,
             "_BUFFER": 4 << 20,
             "_FLUSHED_AT_ONCE": 64 << 20,
-            "_STRAIGHT_FROM": 1 << 20,
+            "_DIRECT_FROM": 1 << 20,
         }.items():
             patch.setattr(WHERE.get(name, packing), name, size)
         registry = Registry.init(tmp_path / "registry")

@@ -133,6 +133,16 @@ def test_command_that_is_interrupted_says_how_to_go_on(payload: Payload, client:
     assert err.strip() == "reg: interrupted; run the same command again to go on"
 
 
+def test_the_same_film_under_two_names_is_brought_once(payload: Payload, consumer: Path, home: Path, reg: Reg) -> None:
+    add(payload, "twins", {"a.bin": FILMS["0.bin"], "b/c.bin": FILMS["0.bin"]}, reg)
+    reg(payload.registry, "push")
+    forget(home)
+    payload.faults.clear()
+    reg(consumer, "import", payload.registry, "twins")
+    assert tree(consumer / "twins") == contents({"a.bin": FILMS["0.bin"], "b/c.bin": FILMS["0.bin"]})
+    assert payload.received() < 1.5 * OWN_PACK
+
+
 # --- kills ------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from registree.store.state import Stat, State
+from registree.store.state import CLOCK_STEP, Stat, State
 
 KNOWN = Stat(3, 4, 5, 6, b"c" * 32)
 
@@ -28,12 +28,13 @@ def kill_writer(path: Path) -> None:
 def test_what_was_known_before_a_killed_writer_is_known_to_the_next_reader(tmp_path: Path) -> None:
     path = tmp_path / "state.sqlite"
     state = State(str(path))
-    state.update(stats=[("photos/a", KNOWN)], sent=[b"p" * 32])
+    state.update(stats=[("photos/a", KNOWN)], sent=[("there", b"p" * 32)])
     state.close()
     kill_writer(path)
     reader = State(str(path))
     assert list(reader.stats("photos")) == [("a", KNOWN)]
-    assert reader.was_sent(b"p" * 32)
+    assert reader.was_sent("there", b"p" * 32)
+    assert not reader.was_sent("elsewhere", b"p" * 32)
 
 
 def test_inode_of_64_bits_is_kept(tmp_path: Path) -> None:
@@ -53,12 +54,21 @@ def test_rows_are_read_on_while_others_are_written(tmp_path: Path) -> None:
     state = State(path)
     known = state.stats("photos")
     first = next(known)
-    state.update(stats=[("photos/0000", KNOWN._replace(size=7))], sent=[b"p" * 32])
+    state.update(stats=[("photos/0000", KNOWN._replace(size=7))], sent=[("there", b"p" * 32)])
     assert [first, *known] == [(name.removeprefix("photos/"), row) for name, row in rows]
-    assert State(path).was_sent(b"p" * 32)
+    assert State(path).was_sent("there", b"p" * 32)
 
 
 def test_time_that_sqlite_cannot_hold_becomes_the_nearest(tmp_path: Path) -> None:
     state = State(str(tmp_path / "state.sqlite"))
     state.update(stats=[("photo", KNOWN._replace(mtime=-(1 << 65)))])
     assert state.stat("photo") == KNOWN._replace(mtime=1 - (1 << 63))
+
+
+def test_times_in_whole_seconds_are_trusted_after_two_of_them() -> None:
+    """As of ext3, FAT and many network disks: a second write in the same second shows in nothing."""
+    fine, coarse = 1_700_000_000_123_456_789, 1_700_000_000_000_000_000
+    assert Stat(1, fine, fine, 7, b"").is_older(fine + CLOCK_STEP)
+    assert not Stat(1, coarse, coarse, 7, b"").is_older(coarse + 10 * CLOCK_STEP)
+    assert Stat(1, coarse, coarse, 7, b"").is_older(coarse + 2_000_000_000)
+    assert Stat(1, coarse, fine, 7, b"").is_older(fine + CLOCK_STEP)

@@ -115,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
     verb = _verb(arguments)
     listing = verb not in VERBS and "_REG_COMPLETE" not in os.environ
     json = "--json" in arguments
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, interrupted)
     try:
         code = get_command(build(verb, listing=listing))(list(arguments), prog_name="reg", standalone_mode=False)
         sys.stdout.flush()
@@ -161,10 +161,6 @@ def interrupted(signum: int, frame: object) -> None:
 def _give_up() -> None:
     os.write(2, _GO_ON.encode())
     os._exit(INTERRUPTED)
-
-
-def _terminated(signum: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _verb(arguments: Sequence[str]) -> str:

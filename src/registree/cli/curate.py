@@ -222,7 +222,9 @@ def remove_command(
         list[str], typer.Argument(metavar="NAME | NAME:PATH...", help="A dataset, or paths inside one.")
     ],
     keep: Annotated[bool, typer.Option("--keep", help="Leave the files.")] = False,
-    force: Force = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete what no store holds, and a version that no commit names.")
+    ] = False,
     message: Message = None,
     dry_run: DryRun = False,
     json: Json = False,

@@ -51,9 +51,14 @@ def remote_add(
         if not equals:
             raise InvalidInput(f"option {text!r} has no value", hint="--option NAME=VALUE")
         options[key] = {"true": True, "false": False}.get(value, value)
-    made = add_remote(workspace(quiet=quiet), name, url, options, base=os.getcwd(), message=message)
+    found = workspace(quiet=quiet)
+    before = next((remote for remote in found.registry_file().remotes if remote.name == name), None)
+    made = add_remote(found, name, url, options, base=os.getcwd(), message=message)
+    lines = [f"remote {made.name}: {made.url}"]
+    if before is not None and before.url != made.url:
+        lines.append(f"what {before.url} got stays there: add it under another name, and reg mirror brings all of it")
     following = "reg push" if message is not None else "reg commit -m MESSAGE, then reg push"
-    Output("remote.add", json, quiet).answer(plain(made), [f"remote {made.name}: {made.url}"], following=following)
+    Output("remote.add", json, quiet).answer(plain(made), lines, following=following)
 
 
 def remote_list(json: Json = False, quiet: Quiet = False) -> None:

@@ -94,6 +94,7 @@ def add(
             for path, edit in gitignore_edits(result.name, ignored=True).items():
                 edits[path] = chain(edits[path], edit) if path in edits else edit
         commit = workspace.repository.edit(edits, message)
+        run.note_placed()
         note_packs(workspace, [pack.row for pack in run.packer.closed if pack.row is not None])
     return AddResult(tuple(result for result, _ in added), commit)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
-from registree.errors import Conflict, FormatError, NotFound, RegError
+from registree.errors import FormatError, NotFound, RegError
 from registree.git.fast_forward import fast_forward
 from registree.git.repository import Edit
 from registree.git.upstream import fetch_upstream
@@ -17,6 +17,7 @@ from registree.model.selectors import not_found
 from registree.model.targets import Target
 from registree.operations.content import Content, resolve_target
 from registree.operations.get import COPIES
+from registree.operations.guarding import refuse_uncommitted
 from registree.operations.sync import Restored, restore
 from registree.workspace import Workspace
 
@@ -43,41 +44,13 @@ def checkout(
         chosen = _choose(workspace, names, revision, broken)
         failed = [Restored(name, "failed", error=error) for name, error in broken.items()]
         if revision and not force:
-            _refuse_uncommitted(workspace, chosen)
+            refuse_uncommitted(workspace, chosen)
         return (
             *failed,
             *(
                 _checkout_one(workspace, name, file, revision, force=force, dry_run=dry_run)
                 for name, file in chosen.items()
             ),
-        )
-
-
-def _refuse_uncommitted(workspace: Workspace, chosen: Mapping[str, DatasetFile]) -> None:
-    """A metafile that is not committed would be lost, and with it the name of what was added."""
-    repository = workspace.repository
-    head, staged = repository.head(), repository.staged()
-    lost = []
-    for name, file in chosen.items():
-        path = name + METAFILE_SUFFIX
-        committed = repository.read(head, path) if head else None
-        blob = staged.get(path)
-        there = workspace.read_metafile(name)
-        versions = {
-            there.text.encode() if there is not None else None,
-            repository.blob(blob) if blob is not None else None,
-        }
-        strange = versions - {committed, file.text.encode(), None}
-        if strange and head is not None:
-            history = repository.blobs_named(repository.history(head), path)
-            strange -= {repository.blob(blob) for found, blob in history if found == path}
-        if strange:
-            lost.append(name)
-    if lost:
-        raise Conflict(
-            f"{', '.join(lost)} has a metafile that is not committed and would be lost",
-            hint="reg commit -m MESSAGE keeps it; --force drops it",
-            paths=tuple(lost),
         )
 
 

@@ -143,6 +143,7 @@ def _finish(
         )
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
         commit = workspace.repository.edit(edits, message)
+        run.note_placed()
     return EditResult(name, summarize(find_renames(changes)), written.totals.files, written.totals.size, commit)
 
 

@@ -20,10 +20,11 @@ from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, Resolved, content_at, content_of_dataset, noted_remote, resolve_target
 from registree.operations.get import output_path, require_entries
-from registree.operations.placing import Placement, place_new, remove_stale_staging
+from registree.operations.placing import Placement, place_new
 from registree.source import Machine, RegistrySource
 from registree.store.base import Store
 from registree.store.opening import is_local
+from registree.store.staging import remove_stale_staging
 from registree.store.state import Learning
 from registree.store.tree_reader import TreeReader
 from registree.workspace import Workspace

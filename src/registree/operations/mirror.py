@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from registree.errors import IntegrityError, InvalidInput, ReadOnly
+from registree.errors import IntegrityError, InvalidInput
 from registree.model.ids import id_text
 from registree.model.targets import Target
 from registree.operations.named import all_manifests, manifests_at
@@ -47,11 +47,9 @@ def mirror(
         When the target cannot be written.
     """
     registry_file = workspace.registry_file()
-    here, there = (workspace.store(registry_file.remote(name)) for name in (source, target))
+    here, there = workspace.store(registry_file.remote(source)), workspace.target(registry_file.remote(target))
     if here.address == there.address:
         raise InvalidInput(f"{source} and {target} are one place: {here.address}", hint="reg remote list")
-    if not there.writable:
-        raise ReadOnly(f"{there.address} can only be read", hint="reg remote list shows the others")
     machine = workspace.machine
     wanted = manifests_at(workspace, targets) if targets else all_manifests(workspace)
     plans: list[tuple[str, CopyPlan]] = []
@@ -69,7 +67,6 @@ def mirror(
     packs = {pack.id: pack.size for _, plan in plans for pack in (*plan.payload, *plan.pages)}
     if not dry_run and plans:
         with workspace.writing():
-            there.ensure_marker()
             send(workspace, (here,), there, plans, "mirror")
     size = sum(packs.values())
     return MirrorResult(here.address, there.address, len(plans), len(packs), size, tuple(missing), dry_run)

@@ -12,9 +12,10 @@ from registree.errors import AlreadyExists, Conflict, InvalidInput
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, chain
 from registree.model.manifest import Kind
-from registree.model.metafile import Metafile, parse_metafile
+from registree.model.metafile import DatasetFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.model.selectors import not_found
+from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
 from registree.workspace import Workspace
@@ -57,6 +58,8 @@ def remove(
         delete = os.path.lexists(place) and not keep
         if delete and not force:
             _require_stored(workspace, name, metafile)
+            if isinstance(metafile, DatasetFile):
+                refuse_uncommitted(workspace, {name: None})
         if dry_run:
             return RemoveResult(name, delete, None)
         if delete:
@@ -68,7 +71,7 @@ def remove(
 
 def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None:
     place = os.path.join(workspace.root, name)
-    waiting = workspace.outbox.in_place_paths(place)
+    waiting = only_copies(workspace, name)
     if waiting:
         raise Conflict(
             f"{len(waiting)} files of {name} were added in place and not pushed: they are the only copy",
@@ -153,9 +156,13 @@ def move(
             edits[path] = chain(edits[path], edit) if path in edits else edit
         with workspace.repository.edited_files(edits):  # the new metafile first: at no moment does none name the data
             workspace.outbox.move_in_place(source, place)
-            if os.path.lexists(source):
-                os.makedirs(os.path.dirname(place), exist_ok=True)
-                os.rename(source, place)
+            try:
+                if os.path.lexists(source):
+                    os.makedirs(os.path.dirname(place), exist_ok=True)
+                    os.rename(source, place)
+            except BaseException:
+                workspace.outbox.move_in_place(place, source)
+                raise
         workspace.state.rename(name, new)
         commit = workspace.repository.edit({**edits, name + METAFILE_SUFFIX: None}, message)
     return MoveResult(name, new, commit)

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from registree.errors import StoreError
 from registree.git.ignore import RegIgnore, rules_above
+from registree.model.checkout import Step
 from registree.model.ids import EMPTY, hash_bytes
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.store.files import hash_file
 from registree.store.fingerprint import Fingerprint, fingerprint
 from registree.store.scanning import STRANGE, Found, Scan
-from registree.store.state import CLOCK_STEP, Stat, State, file_stat, stat_row
+from registree.store.state import Stat, State, clock_step, file_stat, stat_row
 from registree.workspace import Workspace
 
 FINGERPRINT_FROM = 2000
@@ -104,7 +105,8 @@ def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerpri
     if found is None or not found.is_older(since):
         return
     with suppress(OSError):  # what cannot be looked at is not trusted either
-        if rules_above(workspace.root, name).newest <= since - CLOCK_STEP:
+        newest = rules_above(workspace.root, name).newest
+        if newest <= since - clock_step(newest):
             workspace.state.update(clean=[(name, version, found.digest)])
 
 
@@ -163,3 +165,10 @@ def observe_path(state: State, root: str, name: str, path: str) -> Entry | None:
     cached = state.stat(join(name, path) if path else name)
     content = cached.content if cached is not None and cached.matches(file_stat(found)) else hash_file(place)
     return Entry(path, Kind.EXECUTABLE if mode & 0o100 else Kind.FILE, found.st_size, content)
+
+
+def unhidden(workspace: Workspace, name: str, step: Step) -> Step:
+    """A file that `.regignore` hides from the walk is there all the same, and may hold somebody's edits."""
+    if step.found is not None:
+        return step
+    return step._replace(found=observe_path(workspace.state, os.path.join(workspace.root, name), name, step.path))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import msgspec
 
@@ -17,12 +16,13 @@ from registree.model.paths import join
 from registree.model.places import Extents
 from registree.operations.content import Content, Item
 from registree.operations.observing import is_behind_link, place_of
-from registree.operations.planning import Plan
+from registree.operations.planning import Plan, changed_since
 from registree.source import Machine
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
-from registree.store.state import CLOCK_STEP, Learning, Stat, as_row, wait_for_clock
+from registree.store.staging import MOVED_AWAY, empty, remove, staging
+from registree.store.state import Learning, Stat, as_row, clock_step, wait_for_clock
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
 
@@ -54,60 +54,6 @@ class Applied(msgspec.Struct, frozen=True):
     rows: tuple[tuple[str, Stat], ...] = ()
 
 
-@contextmanager
-def staging(target: str) -> Iterator[str]:
-    """Give an empty folder beside a target, for one process at a time; what a killed run left there is removed.
-
-    Raises
-    ------
-    Conflict
-        When another process is making the same target.
-    StoreError, AuthError, ReadOnly
-        When the folder cannot be made, or the disk is full.
-    """
-    folder, name = os.path.split(target)
-    path = os.path.join(folder, f".{name[:200]}.reg-new")
-    try:
-        os.makedirs(path, exist_ok=True)
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise translate_os_error(error, name, folder) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"another process is writing {target}", hint="wait for it to end") from None
-        _empty(path)
-        yield path
-    except OSError as error:
-        raise translate_os_error(error, os.path.basename(str(error.filename or name)), folder) from error
-    finally:
-        _remove(path)
-        os.close(descriptor)
-
-
-def remove_stale_staging(target: str) -> None:
-    """Remove what a killed run left beside a target, unless a living process is at it."""
-    folder, name = os.path.split(target)
-    if os.path.isdir(os.path.join(folder, f".{name[:200]}.reg-new")):
-        with suppress(Conflict), staging(target):
-            pass
-
-
-def _empty(path: str) -> None:
-    with os.scandir(path) as listing:
-        for entry in list(listing):
-            _remove(entry.path)
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-
-
 def place_new(
     machine: Machine,
     content: Content,
@@ -135,10 +81,12 @@ def place_new(
     AlreadyExists
         When something is there and may not be replaced.
     """
-    if os.path.lexists(target) and not replace:
-        raise AlreadyExists(f"{target} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
+    if not replace:
+        _refuse_existing(target)
     _make_parent(target)
     with staging(target) as folder:
+        if not replace:
+            _refuse_existing(target)  # a killed run had moved it away
         tree = os.path.join(folder, "tree")
         try:
             fetched = _bring_tree(machine, content, tree, placement, verb, learning)
@@ -146,28 +94,21 @@ def place_new(
             again = content.refreshed()
             if again is None:
                 raise
-            _remove(tree)
+            remove(tree)
             fetched = _bring_tree(machine, again, tree, placement, verb, learning)
         at = _verified_at(content.totals.size)
         with announced or nullcontext():
-            _swap_whole(tree, target, os.path.join(folder, "old"), replace=replace)
+            if not replace:
+                _refuse_existing(target)
+            elif os.path.lexists(target):
+                os.rename(target, os.path.join(folder, MOVED_AWAY))
+            os.rename(tree, target)
     return Applied(content.totals.entries, 0, fetched, at)
 
 
-def _swap_whole(tree: str, target: str, old: str, *, replace: bool) -> None:
-    there = os.path.lexists(target)
-    if there and not replace:
-        raise AlreadyExists(
-            f"{target} came into being meanwhile", hint="--force replaces it; -o PATH puts it elsewhere"
-        )
-    if there:
-        os.rename(target, old)
-    try:
-        os.rename(tree, target)
-    except OSError:
-        if there:
-            os.rename(old, target)
-        raise
+def _refuse_existing(target: str) -> None:
+    if os.path.lexists(target):
+        raise AlreadyExists(f"{target} exists already", hint="--force replaces it; -o PATH puts it elsewhere")
 
 
 def _bring_tree(
@@ -226,6 +167,7 @@ def apply_plan(
     root: str,
     placement: Placement,
     reuse: Reuse | None,
+    look: Callable[[str], Entry | None],
     *,
     verb: str,
 ) -> Applied:
@@ -235,6 +177,13 @@ def apply_plan(
     ----------
     leaves
         The leaf pages that hold what `plan.write` names; None for all.
+    look
+        Tells what a path of the work tree is now.
+
+    Raises
+    ------
+    Conflict
+        When somebody changed meanwhile what it would change, or put something where it would write.
     """
     _make_parent(root)
     with staging(root) as folder:
@@ -244,15 +193,23 @@ def apply_plan(
             again = content.refreshed()
             if again is None:
                 raise
-            _empty(folder)
+            empty(folder)
             staged, known, fetched = _stage(machine, again, None, plan, folder, placement, reuse, verb)
         at = _verified_at(sum(entry.size for entry, _ in staged))
+        changed = changed_since(plan, root, look)
+        if changed:
+            raise Conflict(
+                f"{len(changed)} files changed meanwhile, and nothing was touched: {', '.join(changed[:5])}",
+                hint="run it again when nothing writes to them",
+                paths=tuple(changed),
+            )
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
         rows = []
+        remove_folder = shutil.rmtree if plan.looked_at is None else _remove_empty
         for entry, path in staged:
-            _swap_in(root, entry, path)
+            _swap_in(root, entry, path, remove_folder)
             row = known.get(entry.path)
-            if row is not None and row.mtime <= at - CLOCK_STEP:
+            if row is not None and row.mtime <= at - clock_step(row.mtime):
                 with suppress(OSError):  # it is gone already
                     now = as_row(os.stat(place_of(root, entry.path), follow_symlinks=False), entry.content)
                     if now._replace(ctime=row.ctime) == row:  # getting its name has changed that
@@ -321,17 +278,26 @@ def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:
             current = os.path.dirname(current)
 
 
-def _swap_in(root: str, entry: Entry, path: str) -> None:
+def _swap_in(root: str, entry: Entry, path: str, remove_folder: Callable[[str], None]) -> None:
     place = place_of(root, entry.path)
     if os.path.isdir(place) and not os.path.islink(place):
         if entry.kind == Kind.DIRECTORY:
             return
-        shutil.rmtree(place)
+        remove_folder(place)
     _clear_above(root, entry.path)
     os.makedirs(os.path.dirname(place), exist_ok=True)
     if entry.kind == Kind.DIRECTORY and os.path.lexists(place):
         os.unlink(place)
     os.rename(path, place)
+
+
+def _remove_empty(folder: str) -> None:
+    """Remove a folder that holds nothing but folders: what was in it has gone by its name."""
+    try:
+        for inner, _, _ in os.walk(folder, topdown=False):
+            os.rmdir(inner)
+    except OSError:
+        raise Conflict(f"something was put into {folder} meanwhile", hint="move it away and run it again") from None
 
 
 def _clear_above(root: str, path: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
 from registree.model.checkout import Action, Step, decide
-from registree.model.manifest import Kind
+from registree.model.manifest import Entry, Kind
 from registree.operations.observing import place_of
+from registree.store.state import clock_step
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -19,6 +20,8 @@ class Plan(msgspec.Struct, frozen=True):
     write: tuple[Step, ...]
     delete: tuple[Step, ...]
     conflicts: tuple[str, ...]
+    looked_at: int | None = None
+    """When the work tree was looked at (nanoseconds since the epoch); None when what changes later may be replaced."""
 
     @property
     def is_empty(self) -> bool:
@@ -27,7 +30,13 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def plan_steps(
-    steps: Iterable[Step], root: str, *, restore: bool, force: bool, only_copies: frozenset[str] = frozenset()
+    steps: Iterable[Step],
+    root: str,
+    *,
+    restore: bool,
+    force: bool,
+    looked_at: int,
+    only_copies: frozenset[str] = frozenset(),
 ) -> Plan:
     """Decide about each path, and about folders that stand where files come and the other way.
 
@@ -35,6 +44,8 @@ def plan_steps(
 
     Parameters
     ----------
+    looked_at
+        When looking at the work tree began (nanoseconds since the epoch).
     only_copies
         Paths that hold bytes no store holds yet (`add --in-place`): they stand in the way too.
     """
@@ -56,29 +67,66 @@ def plan_steps(
             delete.append(step)
     if not force:
         going = {step.path for step in delete}
-        free = []
+        free, folders = [], set[str]()
         for step in write:
-            blocked = _in_the_way(root, step, going)
+            blocked = _in_the_way(root, step, going, folders)
             conflicts += blocked
             free += [] if blocked else [step]
         write = free
-    return Plan(tuple(write), tuple(delete), tuple(sorted(set(conflicts))))
+    return Plan(tuple(write), tuple(delete), tuple(sorted(set(conflicts))), None if force else looked_at)
 
 
-def _in_the_way(root: str, step: Step, going: set[str]) -> list[str]:
+def changed_since(plan: Plan, root: str, look: Callable[[str], Entry | None]) -> list[str]:
+    """Return what is not as it was when the plan was made, sorted: what was edited, what was put in its way.
+
+    Parameters
+    ----------
+    look
+        Tells what a path of the work tree is now.
+    """
+    if plan.looked_at is None:
+        return []
+    changed = set()
+    for step in (*plan.write, *plan.delete):
+        try:
+            now = os.lstat(place_of(root, step.path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        is_young = max(now.st_mtime_ns, now.st_ctime_ns) > plan.looked_at - clock_step(now.st_ctime_ns)
+        if (is_young or step.found is None) and look(step.path) != step.found:
+            changed.add(step.path)
+    going, folders = {step.path for step in plan.delete}, set[str]()
+    for step in plan.write:
+        changed.update(_in_the_way(root, step, going, folders))
+    return sorted(changed)
+
+
+def _in_the_way(root: str, step: Step, going: set[str], folders: set[str]) -> list[str]:
+    """Return what stands where a step writes, or where a folder of it belongs, but for what goes.
+
+    `folders` are those that were seen to be folders; it is added to.
+    """
     parts = step.path.split("/") if step.path else []
     for depth in range(len(parts)):
         above = "/".join(parts[:depth])
+        if above in folders:
+            continue
         try:
             mode = os.stat(place_of(root, above), follow_symlinks=False).st_mode
         except (FileNotFoundError, NotADirectoryError):
-            break
+            return []
         if not stat.S_ISDIR(mode):
             return [] if above in going else [above]
+        folders.add(above)
     place = place_of(root, step.path)
     if step.after is None or step.after.kind == Kind.DIRECTORY or os.path.islink(place) or not os.path.isdir(place):
         return []
-    inside = [
-        os.path.relpath(os.path.join(folder, name), root) for folder, _, names in os.walk(place) for name in names
-    ]
-    return [path for path in inside if path not in going]
+    return [path for path in _inside(root, place) if path not in going]
+
+
+def _inside(root: str, folder: str) -> Iterator[str]:
+    """Give the paths of all files and links in a folder, from the root."""
+    for current, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(current, name))]
+        for name in (*names, *links):
+            yield os.path.relpath(os.path.join(current, name), root)

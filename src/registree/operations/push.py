@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from registree.errors import IntegrityError, ObjectMissing, ReadOnly
+from registree.errors import IntegrityError, ObjectMissing
 from registree.git.upstream import push_branch
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile
@@ -19,6 +19,7 @@ from registree.store.base import Store
 from registree.store.copying import CopyPlan, confirmed_packs, plan_copy, seed_cache
 from registree.store.layout import MANIFESTS, key
 from registree.store.published import Published
+from registree.store.state import ANYTHING
 from registree.workspace import Workspace
 
 _TRUSTED = 4
@@ -58,7 +59,9 @@ def push(
     Raises
     ------
     IntegrityError
-        When payload of a commit is nowhere, or the outbox's copy is damaged.
+        When payload of a commit is nowhere, the outbox's copy is damaged, or the remote lost a part just now.
+    StoreError
+        When the remote cannot be reached, or got data before and is empty now.
     Conflict
         When somebody pushed commits first; payload that was sent stays sent.
     """
@@ -72,8 +75,6 @@ def push(
         sent = tuple(dict.fromkeys(name for name, _ in plans))
         if dry_run:
             return PushResult(store.address, sent, len(packs), size, "", (), dry_run=True)
-        if plans:
-            store.ensure_marker()
         send(workspace, (workspace.outbox, *others), store, plans, "push", share=is_default)
         if is_default:
             _drop_confirmed(workspace, store, wanted, {plan.manifest for _, plan in plans})
@@ -108,10 +109,8 @@ def _target(workspace: Workspace, remote: str | None) -> tuple[Store, list[Store
     """Open the remote to send to and the others; say whether it is the first, which the outbox waits for."""
     registry_file = workspace.registry_file()
     chosen = registry_file.remote(remote)
-    store = workspace.store(chosen)
-    if not store.writable:
-        raise ReadOnly(f"{store.address} can only be read", hint="reg push --remote NAME, or reg remote add NAME URL")
-    others = [workspace.store(other) for other in registry_file.remotes if other.name != chosen.name]
+    store = workspace.target(chosen)
+    others = [other for other in workspace.stores() if other is not store]
     return store, others, chosen.name == registry_file.remotes[0].name
 
 
@@ -140,6 +139,8 @@ def _plan(
         if plan is not None:
             plans.append((name, plan))
     if missing:
+        if workspace.state.was_sent(store.address, ANYTHING):
+            store.ensure_marker(got_data=True)  # it says so when all of it is gone
         name, manifest = missing[0]
         raise IntegrityError(
             f"{len(missing)} versions named by commits are neither in the outbox nor in {store.address}, "
@@ -165,20 +166,36 @@ def _published(workspace: Workspace, names: Collection[str]) -> list[ContentId]:
 def _drop_confirmed(
     workspace: Workspace, store: Store, wanted: Mapping[ContentId, str], sent: Collection[bytes]
 ) -> None:
-    """Forget what the remote has for certain: each pack was asked for and has its size."""
+    """Forget what the remote has for certain: each pack was asked for and has its size.
+
+    Raises
+    ------
+    IntegrityError
+        When the remote lost a part of it meanwhile; the outbox keeps that.
+    """
+    lost = []
     outbox, executor = workspace.outbox, workspace.machine.executor
-    for manifest in outbox.manifests():
+    for manifest in map(ContentId, outbox.manifests()):
         if manifest not in wanted or store.size(key(MANIFESTS, manifest)) is None:
             continue
         try:
             packs = confirmed_packs(outbox, store, manifest, executor)
-            if manifest in sent:
+            if packs is not None and manifest in sent:
                 seed_cache(store, manifest, outbox, workspace.machine.cache, executor)
         except ObjectMissing:
             packs = []  # the remote had it already, and this outbox only a part
-        workspace.state.update(sent=[pack.id for pack in packs], forget=[outbox.place_of(pack.id) for pack in packs])
-        outbox.drop_manifest(ContentId(manifest))
+        if packs is None:
+            lost.append(wanted[manifest])
+            continue
+        workspace.state.update(
+            sent=[(store.address, pack.id) for pack in packs], forget=[outbox.place_of(pack.id) for pack in packs]
+        )
+        outbox.drop_manifest(manifest)
         for pack in packs:
             outbox.drop_pack(pack.id)
     if not outbox.manifests():
         outbox.clear()
+    if lost:
+        raise IntegrityError(
+            f"{store.address} lost a part of {', '.join(lost)} just now", hint="reg push sends it again"
+        )

@@ -85,6 +85,8 @@ def repair(
     packs: dict[bytes, int] = {}
     lost = []
     try:
+        if wanted and not bad and not dry_run:
+            store.ensure_marker()
         _rebuild(workspace, store, others, rebuilt, bad, state.bad_packs)
         for manifest in bad:
             sources = (*others, rebuilt)
@@ -94,6 +96,7 @@ def repair(
                 )
                 refuse_missing(plan, store, wanted[manifest])
                 if not dry_run:
+                    store.ensure_marker()
                     copy_manifest(
                         sources, store, plan, machine.executor, machine.progress, scratch=scratch, name=wanted[manifest]
                     )

@@ -9,7 +9,7 @@ from contextlib import suppress
 from registree.model.places import PackRow
 from registree.store.base import Store
 from registree.store.copying import CopyPlan, copy_manifest
-from registree.store.state import as_row, file_stat, wait_for_clock
+from registree.store.state import ANYTHING, as_row, file_stat, wait_for_clock
 from registree.workspace import Workspace
 
 _NOTED_FROM = 16 << 20
@@ -33,9 +33,16 @@ def send(
         With the name of each one's dataset, for errors.
     share
         See `copy_manifest`.
+
+    Raises
+    ------
+    StoreError
+        When the store got data before and is empty now.
     """
     machine = workspace.machine
     packs = {pack.id: pack.size for _, plan in plans for pack in (*plan.payload, *plan.pages)}
+    if plans:
+        store.ensure_marker(got_data=workspace.state.was_sent(store.address, ANYTHING))
     machine.progress.begin(verb, sum(plan.files for _, plan in plans), sum(packs.values()))
     scratch = workspace.outbox.begin()
     workspace.outbox.trust(_unchanged(workspace, packs))
@@ -47,6 +54,8 @@ def send(
                 sources, store, left, machine.executor, machine.progress, scratch=scratch, name=name, share=share
             )
             done |= {pack.id for pack in (*left.payload, *left.pages)}
+        if plans:
+            workspace.state.update(sent=[(store.address, ANYTHING)])
     finally:
         machine.progress.end()
         workspace.outbox.trust(())  # they may change before the next time

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import msgspec
 
 from registree.errors import Conflict, FormatError, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
-from registree.model.checkout import Step, join_three
+from registree.model.checkout import join_three
 from registree.model.manifest import Entry
 from registree.model.metafile import DatasetFile, ImportFile
 from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
+from registree.operations.guarding import only_copies
 from registree.operations.imports import import_placement, locked_content
-from registree.operations.observing import observe_path, observed_entries
-from registree.operations.placing import Applied, Placement, apply_plan, note_applied, place_new, remove_stale_staging
+from registree.operations.observing import observe_path, observed_entries, unhidden
+from registree.operations.placing import Applied, Placement, apply_plan, note_applied, place_new
 from registree.operations.planning import plan_steps
+from registree.store.staging import remove_stale_staging
 from registree.store.state import Learning, Stat
 from registree.workspace import Workspace
 
@@ -98,15 +102,17 @@ def restore(
         learning.finish(content.manifest, applied.at)
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
     learnt: list[tuple[str, Stat]] = []
+    began = time.time_ns()
     found = observed_entries(workspace, name, learnt, lenient=True)
     before = _placed_entries(workspace, name, content)
     steps = join_three(before, content.entries(), found)
     plan = plan_steps(
-        (_unhidden(workspace, name, s) for s in steps if s.before or s.after),
+        (unhidden(workspace, name, s) for s in steps if s.before or s.after),
         root,
         restore=True,
         force=force,
-        only_copies=_only_copies(workspace, name, content),
+        looked_at=began,
+        only_copies=only_copies(workspace, name),
     )
     if plan.is_empty:
         workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
@@ -116,7 +122,8 @@ def restore(
         return Restored(name, "differs", len(plan.write), len(plan.delete), paths=paths)
     applied = Applied(0, 0, 0, 0)
     if plan.write or plan.delete:
-        applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, verb="check out")
+        look = partial(observe_path, workspace.state, root, name)
+        applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, look, verb="check out")
         note_applied(workspace, name, content, applied)
     if plan.conflicts:
         raise Conflict(
@@ -126,31 +133,6 @@ def restore(
             paths=plan.conflicts,
         )
     return Restored(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
-
-
-def _unhidden(workspace: Workspace, name: str, step: Step) -> Step:
-    """A file that `.regignore` hides from the walk is there all the same, and may hold somebody's edits."""
-    if step.found is not None:
-        return step
-    return step._replace(found=observe_path(workspace.state, os.path.join(workspace.root, name), name, step.path))
-
-
-def _only_copies(workspace: Workspace, name: str, content: Content) -> frozenset[str]:
-    """Return the files of a work tree whose bytes lie nowhere else, since they were added in place and not pushed."""
-    root = os.path.join(workspace.root, name)
-    found = set(workspace.outbox.in_place_paths(root))
-    packs = workspace.outbox.in_place_packs()
-    placed = workspace.state.placed(name)
-    if packs and placed is not None and content.reader is not None:
-        try:
-            tree = content.reader.open(placed)
-            for page in content.reader.pages(tree, tree.leaves, maps=True):
-                for entry, extents in zip(page.entries, page.extents, strict=True):
-                    if any(extent.pack.id in packs for extent in extents):
-                        found.add(entry.path)
-        except (ObjectMissing, StoreError):
-            return frozenset(found)
-    return frozenset(found)
 
 
 def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:

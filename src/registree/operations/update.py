@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -29,7 +31,7 @@ from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, Item, Resolved, content_at, resolve_target
 from registree.operations.imports import import_placement, locked_content, make_lock
-from registree.operations.observing import observe_path, observe_tree
+from registree.operations.observing import observe_path, observe_tree, unhidden
 from registree.operations.placing import Applied, apply_plan, note_applied, reuse_from
 from registree.operations.planning import Plan, plan_steps
 from registree.source import RegistrySource
@@ -87,10 +89,11 @@ def update(
     if not names and not broken:
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
     with workspace.writing():
-        for name in names:
-            metafile = workspace.imported(name)
+        for name, metafile in [(name, workspace.imported(name)) for name in names]:
             try:
                 result, after = _update_one(workspace, name, metafile, selector, dry_run=dry_run, force=force)
+                if workspace.imported(name).text != metafile.text:
+                    raise Conflict(f"{name}{METAFILE_SUFFIX} was changed meanwhile", hint="reg status says how")
             except RegError as error:
                 result, after = (
                     UpdatedImport(name, "failed", metafile.want, metafile.lock, metafile.lock, error=error),
@@ -152,6 +155,7 @@ def _update_one(
                 root,
                 import_placement(machine),
                 reuse_from(root, gone),
+                partial(observe_path, workspace.state, root, name),
                 verb="update",
             )
             note_applied(workspace, name, content, applied)
@@ -177,7 +181,8 @@ def _check_history(source: RegistrySource, name: str, lock: Lock, found: Resolve
         raise Conflict(
             f"commit {lock.commit[:10]} that {name} is locked to is no longer in "
             f"{found.resolution.ref.split('/', 2)[-1]} of {source.url}: its history was rewritten",
-            hint=f"reg update {name} --force follows the new history; --rev TAG goes to a release; else the lock stays",
+            hint=f"reg update {name} --force follows the new history, and overwrites local edits; "
+            "--rev TAG goes to a release; else the lock stays",
         )
 
 
@@ -198,9 +203,11 @@ def _plan_update(
 ) -> tuple[Plan, DiffSummary, list[Leaf] | None, list[tuple[Entry, Extents]]]:
     """Compare two versions by the pages they do not share, and look at the work tree only where they differ."""
     root = os.path.join(workspace.root, name)
+    began = time.time_ns()
     if before is None:
         found = (observed.entry for observed in observe_tree(workspace, name, 0, lenient=True))
-        plan = plan_steps(join_three((), after.entries(), found), root, restore=True, force=force)
+        steps = [unhidden(workspace, name, step) for step in join_three((), after.entries(), found)]
+        plan = plan_steps(steps, root, restore=True, force=force, looked_at=began)
         return plan, _summary(None, after), None, []
     old_leaves, new_leaves = before.leaves(), after.leaves()
     if before.tree is not None and after.tree is not None:
@@ -212,7 +219,7 @@ def _plan_update(
     changes = [change for change, _ in found_changes]
     gone = [(change.before, extents) for change, extents in found_changes if change.before is not None]
     steps = [Step(c.path, c.before, c.after, observe_path(workspace.state, root, name, c.path)) for c in changes]
-    plan = plan_steps(steps, root, restore=False, force=force)
+    plan = plan_steps(steps, root, restore=False, force=force, looked_at=began)
     return plan, summarize(find_renames(changes)), new_leaves if after.tree is not None else None, gone
 
 

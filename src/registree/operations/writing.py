@@ -11,7 +11,9 @@ from typing import NamedTuple, Self, TypeAlias
 import msgspec
 
 from registree.errors import (
+    AuthError,
     Conflict,
+    FormatError,
     IntegrityError,
     InvalidInput,
     NotFound,
@@ -24,11 +26,12 @@ from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
-from registree.model.places import Extent, Extents
+from registree.model.places import Extents
 from registree.operations.observing import place_of
-from registree.store.chunk_index import decode_chunks
+from registree.store.chunk_list import decode_chunks
 from registree.store.fingerprint import Fingerprint
-from registree.store.layout import CHUNKS, MANIFESTS, PACKS, decompress, key
+from registree.store.held_packs import HeldPacks
+from registree.store.layout import CHUNKS, MANIFESTS, decompress, key
 from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
@@ -50,10 +53,10 @@ class OutboxWriter:
     def __init__(self, workspace: Workspace, *, in_place: bool = False) -> None:
         self.workspace = workspace
         self.reader: TreeReader = workspace.reader()
-        self._in_place = in_place
+        remote = next((store.address for store in self.reader.stores if not store.is_outbox), "")
+        self.held = HeldPacks(workspace.outbox, workspace.state, remote, in_place=in_place)
         self._folder = workspace.outbox.begin()
-        self._usable: dict[bytes, bool] = {}
-        self.packer = Packer(self._folder, self._known, in_place=in_place)
+        self.packer = Packer(self._folder, self.held.place, in_place=in_place)
         self._written: list[tuple[DatasetWriter, WrittenTree]] = []
         self._writers: list[DatasetWriter] = []
 
@@ -74,44 +77,6 @@ class OutboxWriter:
         self._writers.append(writer)
         return writer
 
-    def usable(self, extents: Extents, *, unsent: bool) -> bool:
-        """Tell whether stored bytes may be named again: not when their pack was lost.
-
-        Parameters
-        ----------
-        unsent
-            Whether they belong to what was not pushed yet, so that the outbox must hold them; else a remote does.
-        """
-        return all(self._pack_usable(extent, unsent=unsent) for extent in extents)
-
-    def _pack_usable(self, extent: Extent, *, unsent: bool) -> bool:
-        pack = extent.pack
-        known = self._usable.get(pack.id)
-        if known is None:
-            outbox = self.workspace.outbox
-            size = outbox.bytes_held(key(PACKS, pack.id))
-            if size is None and self._in_place and self._still_in_place(pack.id):
-                size = pack.size
-            known = size == pack.size or not unsent or self.workspace.state.was_sent(pack.id)
-            self._usable[pack.id] = known
-        return known
-
-    def _still_in_place(self, pack: bytes) -> bool:
-        """Tell whether the files that hold a pack are as they were when they were added."""
-        sources = self.workspace.outbox.sources(key(PACKS, pack))
-        for path, _, _ in sources or ():
-            row = self.workspace.state.stat(os.path.relpath(path, self.workspace.root))
-            try:
-                if row is None or not row.matches(file_stat(os.stat(path, follow_symlinks=False))):
-                    return False
-            except OSError:
-                return False
-        return bool(sources)
-
-    def _known(self, chunk: bytes) -> Extent | None:
-        found = self.workspace.state.place(chunk)
-        return found if found is not None and self._pack_usable(found, unsent=True) else None
-
     def finish(self) -> list[WrittenTree]:
         """Close the packs and make the manifests; nothing is published yet."""
         try:
@@ -130,9 +95,13 @@ class OutboxWriter:
         now = time.time_ns()
         state.update(
             stats=chain.from_iterable(writer.learning.rows(now) for writer, _ in self._written),
-            placed=[(writer.name, tree.manifest) for writer, tree in self._written],
             packs=self.packer.packs() if new else (),
         )
+
+    def note_placed(self) -> None:
+        """Note that the work trees are what was written: when metafiles say so too, for else it is no version."""
+        placed = [(writer.name, tree.manifest) for writer, tree in self._written]
+        self.workspace.state.update(placed=placed)
 
 
 class _Base(msgspec.Struct):
@@ -176,7 +145,11 @@ class DatasetWriter:
         places = {**known, **inner}
         self.tree = TreeWriter(
             folder,
-            {page: place for page, place in places.items() if run.usable(tuple(place), unsent=self._base_is_unsent)},
+            {
+                page: place
+                for page, place in places.items()
+                if run.held.usable(tuple(place), unsent=self._base_is_unsent)
+            },
         )
 
     @property
@@ -338,7 +311,7 @@ class DatasetWriter:
     def _older_places(self, content: bytes, older: _Row | None) -> Extents | None:
         """Return where the base has this content, unless that is something else or was lost."""
         same = older is not None and older[0].content == content and older[0].is_file
-        return older[1] if older and same and self._run.usable(older[1], unsent=self._base_is_unsent) else None
+        return older[1] if older and same and self._run.held.usable(older[1], unsent=self._base_is_unsent) else None
 
     def store_file(
         self, path: str, older: _Row | None = None
@@ -385,9 +358,9 @@ class DatasetWriter:
                 continue
             try:
                 blob = self._run.reader.pack_store(pack).read(key(CHUNKS, pack.id))
-            except (ObjectMissing, StoreError):
+                chunks = decode_chunks(decompress(blob, "a chunk list"))
+            except (IntegrityError, FormatError, StoreError, AuthError):  # without it less is shared
                 continue
-            chunks = decode_chunks(decompress(blob, "a chunk list"))
             if sum(length for _, length in chunks) == pack.size:
                 self._run.packer.learn(pack, chunks)
 

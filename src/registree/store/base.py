@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
-from registree.errors import FormatError, ObjectMissing, ReadOnly
+from registree.errors import FormatError, ObjectMissing, ReadOnly, StoreError
 from registree.model.places import PackRow
 from registree.store.layout import MARKER, check_marker, marker
 
@@ -119,9 +119,25 @@ class Store(ABC):
         """Fill memory with bytes of an object."""
         memory[:] = self._piece(key, offset, len(memory))
 
-    def ensure_marker(self) -> None:
-        """Make it a store if it is none yet; refuse one of a newer format."""
+    def ensure_marker(self, *, got_data: bool = False) -> None:
+        """Make it a store if it is none yet; refuse one of a newer format.
+
+        Parameters
+        ----------
+        got_data
+            Whether data was sent to it before: if it is none now, it is not where it was, and no new one is begun.
+
+        Raises
+        ------
+        StoreError
+            When it is none and got data.
+        """
         if self.size(MARKER) is None:
+            if got_data:
+                raise StoreError(
+                    f"{self.address} is empty, and it got data before: nothing was sent",
+                    hint="is its disk mounted? if it was emptied on purpose: reg push --repair --remote NAME",
+                )
             self.write(MARKER, marker())
         else:
             check_marker(self.read(MARKER), self.address)

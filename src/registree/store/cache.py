@@ -6,9 +6,10 @@ not what was noted when it came is hashed again before it is used, so that an ed
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,7 +23,15 @@ from registree.store.files import copy_file, hash_file, try_reflink
 
 FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"
 _NOTES_AT_ONCE = 50_000
+_BLOCK = 512
+"""Bytes of a block as `stat` counts them."""
 _NOTES = "notes.sqlite"
+_PART = r"(?:files|partial|pages|manifests|maps/[0-9a-f]{16})"
+_MIRROR = r"mirrors/[0-9a-f]{32}\.git(?:\.[^/]*)?(?:/.*)?"
+_OWN = re.compile(rf"(?:{_PART}/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(?:\.[^/]*)?|{_MIRROR})\Z", re.DOTALL)
+"""Files in its folder that are the cache's."""
+_OWN_FOLDER = re.compile(rf"(?:{_PART}(?:/[0-9a-f]{{2}})?|maps|mirrors|{_MIRROR})\Z", re.DOTALL)
+"""Folders in its folder that are the cache's."""
 _PARTS = (FILES, PARTIAL, MIRRORS, "pages", "maps", "manifests")
 TAG = "CACHEDIR.TAG"
 _TAG_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of registree: safe to delete. https://bford.info/cachedir/\n"
@@ -138,6 +147,7 @@ class Cache:
             linked = link_unless_there(path, self.room_for(content, executable=executable))
         except OSError as error:
             raise translate_os_error(error, "a file", self.root) from error
+        self._without.pop(content[0], None)
         if linked:
             found = os.stat(path)
             self.note(content, found.st_ino, found.st_mtime_ns, found.st_size, executable=executable)
@@ -157,12 +167,24 @@ class Cache:
             with suppress(OSError):
                 os.unlink(temporary)
             return
+        self._without.pop(content[0], None)
         self.note(content, found.st_ino, found.st_mtime_ns, found.st_size, executable=executable)
 
-    def partial(self, content: bytes) -> str:
-        """Return where the download of a large file is kept while it is not whole."""
+    def partial(self, content: bytes, size: int) -> str:
+        """Return where the download of a large file of some bytes is kept while it is not whole.
+
+        Raises
+        ------
+        OSError
+            When the cache cannot be written, or its disk has no room for it.
+        """
         path = self._path(PARTIAL, content)
         self._make(os.path.dirname(path))
+        with suppress(FileNotFoundError):
+            size -= os.stat(path).st_blocks * _BLOCK
+        disk = os.statvfs(os.path.dirname(path))
+        if disk.f_bavail * disk.f_frsize < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         return path
 
     def mirror(self, address: str) -> str:
@@ -227,12 +249,14 @@ class Cache:
         """Drop all of it, and nothing else that may stand in its folder."""
         rows = self.usage()
         if not dry_run:
+            for path, _ in self._walk():
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
             for part in _PARTS:
-                path = os.path.join(self.root, part)
-                if os.path.isdir(path):
-                    doomed = f"{path}.{secrets.token_hex(6)}"
-                    os.rename(path, doomed)
-                    shutil.rmtree(doomed)
+                for folder, _, _ in os.walk(os.path.join(self.root, part), topdown=False):
+                    if _OWN_FOLDER.match(os.path.relpath(folder, self.root)):
+                        with suppress(OSError):  # something is in it
+                            os.rmdir(folder)
             for name in (_NOTES, TAG):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.root, name))
@@ -243,12 +267,14 @@ class Cache:
         return CacheUsage("all", sum(row.files for row in rows), sum(row.size for row in rows))
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Find what is the cache's: its folder may be somebody's own, with folders of the same names."""
         tops = [os.path.join(self.root, part) for part in _PARTS]
         for folder, _, names in (row for top in tops for row in os.walk(top)):
             for name in names:
                 path = os.path.join(folder, name)
-                with suppress(FileNotFoundError):
-                    yield path, os.stat(path, follow_symlinks=False)
+                if _OWN.match(os.path.relpath(path, self.root)):
+                    with suppress(FileNotFoundError):
+                        yield path, os.stat(path, follow_symlinks=False)
 
     def _path(self, folder: str, identifier: bytes) -> str:
         name = identifier.hex()
@@ -256,10 +282,10 @@ class Cache:
 
     def _make(self, folder: str) -> None:
         if folder not in self._made:
-            fresh = not os.path.isdir(self.root)
             os.makedirs(folder, exist_ok=True)
-            if fresh:
-                with open(os.path.join(self.root, TAG), "w", encoding="utf-8") as file:
+            tag = os.path.join(self.root, TAG)
+            if not os.path.exists(tag):
+                with open(tag, "w", encoding="utf-8") as file:
                     file.write(_TAG_TEXT)
             self._made.add(folder)
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
 
-import msgspec
-
-from registree.model.ids import ID_LENGTH
+from registree.errors import StoreError
 from registree.model.places import Extent, PackRow
-
-if TYPE_CHECKING:
-    from registree.store.open_pack import Placed
+from registree.store.chunk_list import extents_of
+from registree.store.open_pack import Placed
 
 HOT_LIMIT = 200_000
 """Chunks held in memory before those of closed packs go to a file (some 50 MB)."""
@@ -57,6 +53,12 @@ class ChunkIndex:
         """Say that a pack has its name; its chunks may leave the memory."""
         if len(self._hot) <= HOT_LIMIT:
             return
+        try:
+            self._spill(pack, chunks)
+        except sqlite3.Error as error:
+            raise StoreError(f"the disk of {self._folder} cannot be written: {error}") from error
+
+    def _spill(self, pack: PackRow, chunks: Iterable[tuple[bytes, int]]) -> None:
         if self._spilled is None:
             self._spilled = sqlite3.connect(os.path.join(self._folder, "chunks.sqlite"), isolation_level=None)
             self._spilled.execute("PRAGMA journal_mode=OFF")
@@ -65,38 +67,14 @@ class ChunkIndex:
                 "CREATE TABLE place (chunk BLOB PRIMARY KEY, pack BLOB, size INT, start INT, length INT) WITHOUT ROWID"
             )
         self._spilled.execute("BEGIN")
-        start = 0
-        for chunk, length in chunks:
+        for chunk, (_, start, length) in extents_of(pack, chunks):
             self._hot.pop(chunk, None)
             self._spilled.execute(
                 "INSERT OR IGNORE INTO place VALUES (?, ?, ?, ?, ?)", (chunk, pack.id, pack.size, start, length)
             )
-            start += length
         self._spilled.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file."""
         if self._spilled is not None:
             self._spilled.close()
-
-
-def encode_chunks(chunks: list[tuple[bytes, int]]) -> bytes:
-    """Encode the list of a pack's chunks (docs/formats/pack-and-map-v1.md)."""
-    return msgspec.msgpack.encode([1, chunks])
-
-
-def decode_chunks(content: bytes) -> list[tuple[bytes, int]]:
-    """Read the list of a pack's chunks: (chunk id, bytes) in order; an unreadable one lists nothing."""
-    try:
-        version, rows = msgspec.msgpack.decode(content, type=tuple[int, list[tuple[bytes, int]]])
-    except msgspec.DecodeError:
-        return []
-    return rows if version == 1 and all(len(chunk) == ID_LENGTH and length > 0 for chunk, length in rows) else []
-
-
-def extents_of(pack: PackRow, chunks: Iterable[tuple[bytes, int]]) -> Iterator[tuple[bytes, Extent]]:
-    """Return the place of each chunk of a pack."""
-    start = 0
-    for chunk, length in chunks:
-        yield chunk, Extent(pack, start, length)
-        start += length

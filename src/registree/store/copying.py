@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
 from registree.execute import Progress, run_all
 from registree.model.ids import id_text
-from registree.model.places import PackRow
+from registree.model.places import ChildPlace, PackRow
 from registree.store.base import Store
 from registree.store.cache import Cache
 from registree.store.files import hash_file
-from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, key
+from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, compress, key
 from registree.store.outbox import Outbox
 from registree.store.published import Published
 from registree.store.tree_reader import Leaf, Tree, TreeReader
@@ -27,11 +27,13 @@ class CopyPlan(msgspec.Struct, frozen=True):
     """What one manifest still needs on a remote.
 
     `payload` and `pages` are packs that are to be sent, `lists` packs whose chunk lists may be, `missing` packs that
-    nobody holds. `holder` is the store that has the manifest and the map; `files` are those of the whole version.
+    nobody holds. `holder` is the store that has the manifest, and `root_map` the map by which this was planned, as it
+    is to be written (empty when no file needs one); `files` are those of the whole version.
     """
 
     manifest: bytes
     holder: Store
+    root_map: bytes
     lists: tuple[PackRow, ...]
     payload: tuple[PackRow, ...]
     pages: tuple[PackRow, ...]
@@ -84,8 +86,8 @@ def plan_missing(
     """
     reader = TreeReader((*sources, remote), None, executor)
     tree = reader.open(manifest)
-    trusted = published.pages if published is not None else set()
-    new = [leaf for leaf in tree.leaves if leaf.ref.page not in trusted]
+    trusted = published.places if published is not None else set()
+    new = [leaf for leaf in tree.leaves if leaf.place not in trusted]
     pages, payload = packs_of(reader, tree, new, trusted)
     if published is not None:
         payload = published.without(payload, tree)
@@ -94,6 +96,7 @@ def plan_missing(
     return CopyPlan(
         manifest,
         tree.store,
+        compress(tree.root_map) if tree.root_map else b"",
         tuple(pack for pack in payload.values() if _find(sources, pack)),
         tuple(pack for pack in payload.values() if pack.id in held),
         tuple(pack for pack in pages.values() if pack.id in held),
@@ -103,10 +106,10 @@ def plan_missing(
 
 
 def packs_of(
-    reader: TreeReader, tree: Tree, leaves: Sequence[Leaf], trusted: Collection[bytes]
+    reader: TreeReader, tree: Tree, leaves: Sequence[Leaf], trusted: Collection[ChildPlace]
 ) -> tuple[dict[bytes, PackRow], dict[bytes, PackRow]]:
     """Return the packs of pages and of payload that some leaves of a tree need, with its upper pages."""
-    places = [place for page, place in tree.inner.items() if page not in trusted]
+    places = [place for place in tree.inner.values() if place not in trusted]
     places += [leaf.place for leaf in leaves if leaf.place is not None]
     pages = {extent.pack.id: extent.pack for place in places for extent in place}
     payload: dict[bytes, PackRow] = {}
@@ -213,9 +216,10 @@ def copy_manifest(
     run_all(executor, send, plan.payload)
     run_all(executor, send_list, plan.lists)
     run_all(executor, send, plan.pages)
-    for folder in (MAPS, MANIFESTS):
-        where = key(folder, plan.manifest)
-        remote.write(where, plan.holder.read(where))
+    where = key(MAPS, plan.manifest)
+    remote.write(where, plan.root_map or plan.holder.read(where))
+    where = key(MANIFESTS, plan.manifest)
+    remote.write(where, plan.holder.read(where))
     progress.advance(plan.files, 0)
 
 
@@ -239,8 +243,11 @@ def pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
     return scratch
 
 
-def confirmed_packs(outbox: Outbox, remote: Store, manifest: bytes, executor: Executor) -> list[PackRow]:
-    """Return the packs of the outbox that a manifest names and that the remote holds too, of the same size."""
+def confirmed_packs(outbox: Outbox, remote: Store, manifest: bytes, executor: Executor) -> list[PackRow] | None:
+    """Return the packs of the outbox that a manifest names and that the remote holds too, of the same size.
+
+    None when the remote does not have all that it needs: then the outbox must keep everything.
+    """
     reader = TreeReader((outbox, remote), None, executor)
     tree = reader.open(manifest)
     local = [
@@ -251,6 +258,8 @@ def confirmed_packs(outbox: Outbox, remote: Store, manifest: bytes, executor: Ex
     pages, payload = packs_of(reader, tree, local, ())
     rows = [row for row in {**pages, **payload}.values() if outbox.size(key(PACKS, row.id)) is not None]
     absent = _absent(remote, rows, executor)
+    if absent and not _is_whole(remote, manifest, executor):  # else it came from elsewhere, in other packs
+        return None
     return [row for row in rows if row.id not in absent]
 
 

@@ -8,13 +8,12 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from registree.errors import ObjectMissing, RegError, StoreError, translate_os_error
+from registree.errors import DISK_FULL, ObjectMissing, RegError, StoreError, translate_os_error
 from registree.model.places import PackRow
 from registree.store.base import Sent, Store, check_whole, nobody, write_at
 from registree.store.files import copy_range, try_hardlink
-from registree.store.layout import PACKS, key
+from registree.store.layout import PACKS, TEMPORARY, key
 
-TEMPORARY = ".tmp-"
 _COPIED_AT_ONCE = 256 << 20
 
 
@@ -69,12 +68,17 @@ class DirectoryStore(Store):
         """See `Store.copy_range`; the kernel copies, and shares blocks on disks that can."""
         with self._translated(key):
             source = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if copy_range(source, descriptor, offset, length, position) < length:
-                    raise ObjectMissing(key, self.address)
-                return None
-            finally:
-                os.close(source)
+        try:
+            copied = copy_range(source, descriptor, offset, length, position)
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise  # that is the other file's disk, not the store's
+            raise translate_os_error(error, key, self.address) from error
+        finally:
+            os.close(source)
+        if copied < length:
+            raise ObjectMissing(key, self.address)
+        return None
 
     def size(self, key: str) -> int | None:
         """See `Store.size`."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from registree.model.ids import hash_bytes
 from registree.model.paths import join
 from registree.store.batches import hash_folders
-from registree.store.state import CLOCK_STEP
+from registree.store.state import clock_step
 from registree.store.workers import Memory, Workers
 
 _FOLDERS = 16
@@ -29,7 +29,7 @@ class Fingerprint(NamedTuple):
 
     def is_older(self, moment: int) -> bool:
         """Tell whether a change after a moment (nanoseconds since the epoch) would show in it."""
-        return self.newest <= moment - CLOCK_STEP
+        return self.newest <= moment - clock_step(self.newest)
 
 
 def fingerprint(root: str, files: int, processes: int) -> Fingerprint:

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from registree.model.places import Extent, Extents, PackRow, merge_extents
 from registree.store.block_reader import BLOCK
-from registree.store.chunk_index import decode_chunks, encode_chunks
+from registree.store.chunk_list import decode_chunks, encode_chunks
 from registree.store.files import hash_file
 from registree.store.pack_file import DONE, PackFile, PackThreads, aligned_memory
 
@@ -166,8 +166,7 @@ class OpenPack:
     def close(self, identifier: bytes | None = None) -> PackRow:
         """Name it by its hash (given when it is known already); `wait` tells when it is on the disk."""
         self._pass_on()
-        if self._threads is not None:
-            self._threads.give_back(self._buffer)
+        self._give_back()
         while self._writing:
             self._writing.popleft().result()
         if identifier is None:
@@ -191,6 +190,12 @@ class OpenPack:
         if self._file is not None:
             self._file.wait()
 
+    def _give_back(self) -> None:
+        """Let others have the memory; it comes once, however often this is said."""
+        if self._threads is not None and self._buffer:
+            self._threads.give_back(self._buffer)
+        self._buffer = memoryview(b"")
+
     def _hash_again(self) -> bytes:
         if self.sources is None:
             return hash_file(self.path)
@@ -202,6 +207,7 @@ class OpenPack:
     def abandon(self) -> None:
         """Close it and remove its bytes."""
         wait_for(self._writing)
+        self._give_back()
         if self._file is not None:
             self._file.abandon()
             if os.path.exists(self.path):

@@ -16,7 +16,7 @@ import msgspec
 from registree.errors import IntegrityError, ObjectMissing
 from registree.model.ids import id_text
 from registree.store.base import Store
-from registree.store.chunk_index import encode_chunks
+from registree.store.chunk_list import encode_chunks
 from registree.store.directory import DirectoryStore, sync_directory
 from registree.store.files import hash_file
 from registree.store.layout import CHUNKS, MANIFESTS, MAPS, PACKS, compress, id_of_key, key
@@ -112,13 +112,23 @@ class Outbox(DirectoryStore):
     def move_in_place(self, folder: str, new: str) -> None:
         """Note that files which were added in place have moved with their folder (absolute paths)."""
         for name, _ in list(self.keys(IN_PLACE)):
-            rows = self.sources(PACKS + name.removeprefix(IN_PLACE)) or []
+            pack = PACKS + name.removeprefix(IN_PLACE)
+            rows = self.sources(pack) or []
             moved = [
                 (new + path[len(folder) :] if path == folder or path.startswith(folder + "/") else path, start, length)
                 for path, start, length in rows
             ]
             if moved != rows:
+                before = self.noted_at(pack)
                 self._write_sources(name, moved)
+                os.utime(self.path(name), ns=(before, before))
+
+    def noted_at(self, key: str) -> int:
+        """Return when the files that hold a pack were noted (nanoseconds since the epoch); 0 for no such pack."""
+        try:
+            return os.stat(self.path(IN_PLACE + key.removeprefix(PACKS))).st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def _write_sources(self, name: str, sources: list[tuple[str, int, int]]) -> None:
         rows = [(os.path.relpath(path, self.work_tree), start, length) for path, start, length in sources]
@@ -250,9 +260,12 @@ class Outbox(DirectoryStore):
                 self._write_sources(key(IN_PLACE, pack.row.id), pack.sources)
             if pack.chunked:
                 self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks())))
-        with suppress(FileNotFoundError):
-            sync_directory(f"{self.root}/{PACKS}")
-        for tree in trees:
+        folders = {os.path.dirname(self.path(key(PACKS, pack.row.id))) for pack in every if pack.row is not None}
+        for folder in (*folders, f"{self.root}/{PACKS}"):
+            with suppress(FileNotFoundError):  # packs in place have none
+                sync_directory(folder)
+        for tree in sorted(trees, key=lambda tree: self.size(key(MANIFESTS, tree.manifest)) is not None):
+            # what is here already comes last: when that is written, the new packs are not taken back any more
             self.write(key(MAPS, tree.manifest), compress(tree.root_map))
             self.write(key(MANIFESTS, tree.manifest), compress(tree.root_page))
 

@@ -13,9 +13,9 @@ from registree.store.base import write_at
 from registree.store.files import drop_from_memory, share_range
 
 _ALIGNED = 4096
-"""Bytes: memory, positions and lengths that a disk takes straight are multiples of this."""
-_STRAIGHT_FROM = 1 << 20
-"""Bytes from which a write goes straight to the disk: less is gathered by the kernel."""
+"""Bytes: memory, positions and lengths of direct I/O are multiples of this."""
+_DIRECT_FROM = 1 << 20
+"""Bytes from which a write is direct: less is gathered by the kernel."""
 _FLUSHED_AT_ONCE = 16 << 20
 """Bytes through the kernel after which the disk is told to write: the last flush is short, and memory is used again."""
 _NO_FILE = -1
@@ -36,11 +36,11 @@ class PackThreads:
         self.hashing = ThreadPoolExecutor(1, thread_name_prefix="reg-hashing")
         """It writes too what it has hashed."""
         self.disk = ThreadPoolExecutor(1, thread_name_prefix="reg-disk")
-        """It writes straight to the disk, and waits for it."""
+        """It writes directly to the disk, and waits for it."""
         self._spare: defaultdict[int, list[memoryview]] = defaultdict(list)
 
     def memory(self, size: int) -> memoryview:
-        """Return memory that a disk can take straight; `give_back` it when no thread uses it."""
+        """Return memory for direct I/O; `give_back` it when no thread uses it."""
         spare = self._spare[size]
         return spare.pop() if spare else aligned_memory(size)
 
@@ -56,7 +56,7 @@ class PackThreads:
 
 
 def aligned_memory(size: int) -> memoryview:
-    """Return memory that a disk can take straight."""
+    """Return memory for direct I/O."""
     return memoryview(mmap.mmap(-1, size))
 
 
@@ -74,7 +74,7 @@ class PackFile:
         """Whether it will be read when it is written: it stays in memory until it is closed."""
         self._threads = threads
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        self._straight = _open_straight(path)
+        self._direct = _open_direct(path)
         self._shares = True
         self._unflushed = 0
         self._running: deque[Future[None]] = deque()
@@ -82,13 +82,13 @@ class PackFile:
     def write(self, content: memoryview, start: int) -> Future[None]:
         """Write at a position; the memory may be used again when the future is done.
 
-        It goes straight to the disk when the position is right; the memory is right when it is `aligned_memory`.
+        It is direct when the position is right; the memory is right when it is `aligned_memory`.
         """
-        if self.kept_in_memory or self._straight == _NO_FILE or start % _ALIGNED or len(content) < _STRAIGHT_FROM:
+        if self.kept_in_memory or self._direct == _NO_FILE or start % _ALIGNED or len(content) < _DIRECT_FROM:
             if self._write_through(content, start) and self._threads is not None:
                 self._run(self._flush)
             return DONE
-        return self._run(self._write_straight, content, start)
+        return self._run(self._write_direct, content, start)
 
     def share(self, descriptor: int, offset: int, memory: memoryview, start: int) -> int:
         """Share blocks with another open file and fill memory with them; 0 where the disk cannot."""
@@ -130,15 +130,15 @@ class PackFile:
         self._running.append(future)
         return future
 
-    def _write_straight(self, content: memoryview, start: int) -> None:
+    def _write_direct(self, content: memoryview, start: int) -> None:
         end = len(content) - len(content) % _ALIGNED
         written = 0
-        while written < end and self._straight != _NO_FILE:
+        while written < end and self._direct != _NO_FILE:
             try:
-                written += os.pwrite(self._straight, content[written:end], start + written)
+                written += os.pwrite(self._direct, content[written:end], start + written)
             except OSError:  # it wants other multiples, or does not have this; whatever is wrong beside is said below
-                os.close(self._straight)
-                self._straight = _NO_FILE
+                os.close(self._direct)
+                self._direct = _NO_FILE
         if self._write_through(content[written:], start + written):
             self._flush()
 
@@ -164,13 +164,13 @@ class PackFile:
             self._close()
 
     def _close(self) -> None:
-        for descriptor in (self._straight, self._descriptor):
+        for descriptor in (self._direct, self._descriptor):
             if descriptor != _NO_FILE:
                 os.close(descriptor)
-        self._straight = self._descriptor = _NO_FILE
+        self._direct = self._descriptor = _NO_FILE
 
 
-def _open_straight(path: str) -> int:
+def _open_direct(path: str) -> int:
     """Open a file past the kernel's memory, if its disk and this system have that."""
     if not hasattr(os, "O_DIRECT"):  # macOS
         return _NO_FILE

@@ -13,7 +13,8 @@ from registree.errors import Conflict
 from registree.model.ids import ContentId, hash_bytes
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, merge_extents
 from registree.store.block_reader import BlockReader
-from registree.store.chunk_index import ChunkIndex, extents_of
+from registree.store.chunk_index import ChunkIndex
+from registree.store.chunk_list import extents_of
 from registree.store.open_pack import OpenPack, Pending, Placed
 from registree.store.pack_file import PackThreads
 
@@ -167,6 +168,7 @@ class Packer:
             self._close(pack, content if whole and not before else None)
         else:
             pack.abandon()
+            self._open.remove(pack)
 
     def _new_own_pack(self, *, keep: bool) -> OpenPack:
         """Open a pack of a large file; `keep` when it has more, so that no pack's name is known before its end."""

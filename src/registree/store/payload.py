@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Executor, Future, wait
-from contextlib import suppress
-from threading import Event
-from typing import IO, NamedTuple
+from concurrent.futures import Executor, Future, wait
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
+from typing import NamedTuple, Self
 
 from blake3 import blake3
 
-from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
+from registree.errors import AuthError, IntegrityError, StoreError, translate_os_error
 from registree.execute import Progress, Silent
 from registree.model.ids import id_text
 from registree.model.manifest import Entry
@@ -24,7 +24,8 @@ from registree.store.tree_reader import TreeReader
 
 WHOLE_UP_TO = 4 << 20
 """A file of at most this many bytes, in one piece, is read together with its neighbours."""
-_AHEAD = 3
+_AHEAD = 6
+"""Pieces of one file that come while an earlier one is hashed."""
 
 
 class Wanted(NamedTuple):
@@ -41,76 +42,157 @@ def is_whole(wanted: Wanted) -> bool:
     return len(wanted.extents) == 1 and wanted.entry.size <= WHOLE_UP_TO
 
 
-def write_large(
-    reader: TreeReader,
-    executor: Executor,
-    wanted: Wanted,
-    *,
-    base: tuple[str, Extents] | None = None,
-    progress: Progress | None = None,
-    stopped: Event | None = None,
-) -> int:
-    """Bring a large file to `wanted.path`, several pieces at once; verified when it is whole.
+class LargeFile:
+    """A large file on its way: its first pieces are asked for at once, the others while it is finished.
 
-    What is there already of an interrupted attempt is kept: the pieces done are noted beside it.
+    What is there already of an interrupted attempt is kept: each piece is noted beside the file when it is there.
+    It is to be closed.
 
     Parameters
     ----------
+    wanted
+        What it is, where its bytes lie, and the path at which it is gathered.
     base
         An older version of the file on this disk and where its bytes lay: what both share is copied from it.
     progress
         Told of bytes as they are there.
-    stopped
-        Set when nobody wants it any more.
-
-    Returns
-    -------
-    The bytes that came from packs, not from the older version or an earlier attempt.
-
-    Raises
-    ------
-    CancelledError
-        When it was stopped; what is there is kept.
     """
-    fetched = 0
-    watched = progress or Silent()
-    pieces = _pieces(wanted, base)
-    note = wanted.path + ".done"
-    done = _read_note(note)
-    descriptor = os.open(wanted.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    waiting: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
-    try:
-        if os.fstat(descriptor).st_size != wanted.entry.size:
-            done.clear()
-            os.ftruncate(descriptor, wanted.entry.size)
-        with open(note, "a", encoding="ascii") as log:
-            hasher = blake3()
-            buffer = bytearray(PIECE)
-            for piece in pieces:
-                if len(waiting) >= 2 * _AHEAD:
-                    fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, stopped, buffer)
-                is_done = (piece.position, piece.length) in done
-                waiting.append((piece, None if is_done else executor.submit(_copy, reader, piece, descriptor)))
-            while waiting:
-                fetched += _finish(*waiting.popleft(), log, descriptor, hasher, watched, stopped, buffer)
-    finally:
-        running = [future for _, future in waiting if future is not None and not future.cancel()]
+
+    def __init__(
+        self,
+        reader: TreeReader,
+        executor: Executor,
+        wanted: Wanted,
+        *,
+        base: tuple[str, Extents] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._reader = reader
+        self._executor = executor
+        self._wanted = wanted
+        self._progress = progress or Silent()
+        self._coming: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
+        self._note = wanted.path + ".done"
+        self._done = _read_note(self._note)
+        with ExitStack() as stack, self._translated():
+            self._descriptor = _open(wanted.path, os.O_RDWR, stack)
+            if os.fstat(self._descriptor).st_size != wanted.entry.size:
+                self._done.clear()
+                os.ftruncate(self._descriptor, wanted.entry.size)
+            self._log = _open(self._note, os.O_WRONLY | os.O_APPEND | (0 if self._done else os.O_TRUNC), stack)
+            self._from_elsewhere = bool(self._done) or base is not None
+            self._pieces = _pieces(wanted, base)
+            stack.callback(self._stop)
+            self._ask(_AHEAD)
+            self._held = stack.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def finish(self) -> int:
+        """Bring what is missing and verify the whole; the bytes are hashed here while the next ones come.
+
+        The note beside it stays: it is to be removed (`forget`) when the file has its name.
+
+        Returns
+        -------
+        The bytes that came from packs, not from the older version or an earlier attempt.
+
+        Raises
+        ------
+        IntegrityError
+            When no store has the bytes that the content id names.
+        """
+        fetched = 0
+        hasher = blake3()
+        buffer = bytearray(PIECE)  # fresh memory for each piece would cost as much as reading it does
+        while self._coming:
+            piece, copying = self._coming[0]  # `close` waits for it if this is interrupted
+            copied = copying.result() if copying is not None else _Copied(0, None)
+            self._coming.popleft()
+            self._ask(1)
+            content = copied.content
+            if content is None:
+                content = memoryview(buffer)[: piece.length]
+                content = content[: os.preadv(self._descriptor, [content], piece.position)]
+            hasher.update(content)
+            self._progress.advance(0, piece.length)
+            fetched += copied.fetched
+        self.close()
+        if hasher.digest() == self._wanted.entry.content:
+            return fetched
+        os.truncate(self._wanted.path, 0)  # not removed: whoever locked it goes on to have it
+        return fetched + self._finish_again()
+
+    def forget(self) -> None:
+        """Remove the note of what is there."""
+        with suppress(FileNotFoundError):  # somebody cleaned the cache just now
+            os.unlink(self._note)
+
+    def _finish_again(self) -> int:
+        """Bring all of it anew: from the same packs, when only what was on this disk may be wrong, or from others."""
+        if self._from_elsewhere:
+            with LargeFile(self._reader, self._executor, self._wanted) as anew:
+                return anew.finish()
+        holders = dict.fromkeys(self._reader.pack_store(extent.pack) for extent in self._wanted.extents)
+        for reader in map(self._reader.without, holders):
+            if reader is not None:
+                with (
+                    suppress(IntegrityError, StoreError, AuthError),
+                    LargeFile(reader, self._executor, self._wanted) as anew,
+                ):
+                    return anew.finish()
+        raise damaged(self._reader, self._wanted)
+
+    def close(self) -> None:
+        """Ask for nothing more and let go of the file; what is there of it stays."""
+        self._held.close()
+
+    def _stop(self) -> None:
+        running = [copying for _, copying in self._coming if copying is not None and not copying.cancel()]
         wait(running)  # or they would write to whatever has the descriptor's number next
-        os.close(descriptor)
-    os.unlink(note)
-    if hasher.digest() != wanted.entry.content:
-        os.unlink(wanted.path)
-        if base is not None:
-            return fetched + write_large(
-                reader, executor, wanted, stopped=stopped
-            )  # the older version was not what it seemed
-        others = reader.without(reader.pack_store(wanted.extents[0].pack))
-        if others is None:
-            raise damaged(reader, wanted)
-        with suppress(ObjectMissing, StoreError, AuthError):
-            return fetched + write_large(others, executor, wanted, stopped=stopped)
-        raise damaged(reader, wanted)
-    return fetched
+        self._coming.clear()
+
+    def _ask(self, count: int) -> None:
+        for piece in islice(self._pieces, count):
+            is_done = (piece.position, piece.length) in self._done
+            self._coming.append((piece, None if is_done else self._executor.submit(self._copy, piece)))
+
+    def _copy(self, piece: _Piece) -> _Copied:
+        """Bring one piece and note it."""
+        copied = _Copied(0, None)
+        with self._translated():
+            if not self._copy_local(piece):
+                content = self._reader.copy_pack(piece.extent, self._descriptor, piece.position)
+                copied = _Copied(piece.length, content)
+            os.write(self._log, f"{piece.position} {piece.length}\n".encode())
+        return copied
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            what, folder = self._wanted.entry.path or "the file", os.path.dirname(self._wanted.path)
+            raise translate_os_error(error, what, folder) from error
+
+    def _copy_local(self, piece: _Piece) -> bool:
+        if piece.local is None:
+            return False
+        path, offset = piece.local
+        try:
+            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return copy_range(source, self._descriptor, offset, piece.length, piece.position) == piece.length
+        except OSError:
+            return False
+        finally:
+            os.close(source)
 
 
 def verified_pieces(reader: TreeReader, entry: Entry, extents: Extents) -> Iterator[bytes]:
@@ -148,55 +230,19 @@ class _Copied(NamedTuple):
     content: memoryview | None
 
 
-def _finish(
-    piece: _Piece,
-    future: Future[_Copied] | None,
-    log: IO[str],
-    descriptor: int,
-    hasher: blake3,
-    progress: Progress,
-    stopped: Event | None,
-    buffer: bytearray,
-) -> int:
-    """Wait for a piece, note it, and hash it, while the next ones come; the buffer is what to read it into."""
-    copied = _Copied(0, None)
-    if future is not None:
-        copied = future.result()
-        log.write(f"{piece.position} {piece.length}\n")
-        log.flush()
-    if stopped is not None and stopped.is_set():
-        raise CancelledError
-    content = copied.content
-    if content is None:  # fresh memory for each would cost as much as reading does
-        content = memoryview(buffer)[: piece.length]
-        content = content[: os.preadv(descriptor, [content], piece.position)]
-    hasher.update(content)
-    progress.advance(0, piece.length)
-    return copied.fetched
+def _open(path: str, flags: int, stack: ExitStack) -> int:
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
-def _copy(reader: TreeReader, piece: _Piece, descriptor: int) -> _Copied:
-    """Bring one piece."""
-    if piece.local is not None:
-        path, offset = piece.local
-        with suppress(OSError):
-            source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if copy_range(source, descriptor, offset, piece.length, piece.position) == piece.length:
-                    return _Copied(0, None)
-            finally:
-                os.close(source)
-    return _Copied(piece.length, reader.copy_pack(piece.extent, descriptor, piece.position))
-
-
-def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> list[_Piece]:
+def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> Iterator[_Piece]:
     known: dict[bytes, list[tuple[int, int, int]]] = {}
     if base is not None:
         position = 0
         for pack, offset, length in base[1]:
             known.setdefault(pack.id, []).append((offset, length, position))
             position += length
-    pieces = []
     position = 0
     for pack, start, total in wanted.extents:
         offset, left = start, total
@@ -208,14 +254,13 @@ def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> list[_Piece]:
                     break
                 if offset < low:
                     length = min(length, low - offset)
-            pieces.append(_Piece(position, length, Extent(pack, offset, length), local))
+            yield _Piece(position, length, Extent(pack, offset, length), local)
             offset, left, position = offset + length, left - length, position + length
-    return pieces
 
 
 def _read_note(path: str) -> set[tuple[int, int]]:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             rows = [line.split() for line in file if line.endswith("\n")]
     except OSError:
         return set()
@@ -224,9 +269,9 @@ def _read_note(path: str) -> set[tuple[int, int]]:
 
 def damaged(reader: TreeReader, wanted: Wanted) -> IntegrityError:
     """Say that the bytes of a file are wrong in a pack."""
-    pack = wanted.extents[0].pack
+    packs = dict.fromkeys(extent.pack for extent in wanted.extents)
+    where = " or ".join(f"{key(PACKS, pack.id)} of {reader.pack_store(pack).address}" for pack in packs)
     return IntegrityError(
-        f"{wanted.entry.path or os.path.basename(wanted.path)}: the bytes in {key(PACKS, pack.id)} "
-        f"of {reader.pack_store(pack).address} are not those of {id_text(wanted.entry.content)}",
+        f"{wanted.entry.path or 'the file'}: the bytes in {where} are not those of {id_text(wanted.entry.content)}",
         hint="reg verify --remote --deep says what else is damaged",
     )

@@ -5,20 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
-from threading import Event
 
-from registree.errors import FormatError
+from registree.errors import FormatError, IntegrityError
 from registree.execute import Progress
 from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents, PackRow
 from registree.store.batches import Made, write_files
 from registree.store.cache import Cache
 from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
-from registree.store.payload import Wanted, is_whole, write_large
+from registree.store.payload import LargeFile, Wanted, is_whole
 from registree.store.small_files import Row, SmallFiles
 from registree.store.state import Stat, as_row
 from registree.store.tree_reader import TreeReader
@@ -26,7 +26,7 @@ from registree.store.tree_reader import TreeReader
 WINDOW_BYTES = 64 << 20
 WINDOW_FILES = 8192
 _LARGE_AT_ONCE = 2
-"""Large files brought at once: one is hashed while the other comes."""
+"""Large files on their way at once: the first pieces of one come while the one before is hashed."""
 
 Reuse = Callable[[Entry], tuple[str, Extents | None] | None]
 """Finds an older file on this disk for an entry: its path, and its extents when only parts of it are the same."""
@@ -100,9 +100,7 @@ class Placer:
         self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
         self._small: SmallFiles | None = None
-        self._large: list[tuple[Wanted, Future[int]]] = []
-        self._large_threads = ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="reg-large")
-        self._stopped = Event()
+        self._large: deque[tuple[Wanted, LargeFile, str, ExitStack]] = deque()
         self.placed_bytes = 0
 
     def place(self, wanted: Wanted, reuse: Reuse | None = None) -> None:
@@ -122,7 +120,7 @@ class Placer:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode(entry)))
             self._is_there(wanted, entry.size)
             return
-        while any(coming.entry.content == entry.content for coming, _ in self._large):
+        while any(coming.entry.content == entry.content for coming, *_ in self._large):
             self._end_large()  # the cache may have it then
         if self._link is LinkKind.COPY and is_whole(wanted):
             source = self._to_copy_from(wanted)
@@ -144,9 +142,9 @@ class Placer:
             self._window.append(wanted)
             self._grow_window(entry.size)
         else:
-            if len(self._large) > _LARGE_AT_ONCE:
+            self._begin_large(wanted, older)
+            if len(self._large) == _LARGE_AT_ONCE:
                 self._end_large()
-            self._large.append((wanted, self._large_threads.submit(self._bring_large, wanted, older)))
 
     def _to_copy_from(self, wanted: Wanted) -> str | None:
         """Return the cache's file, if it has it, or None.
@@ -185,8 +183,8 @@ class Placer:
 
     def close(self) -> None:
         """End what works for it."""
-        self._stopped.set()
-        self._large_threads.shutdown(cancel_futures=True)
+        while self._large:
+            self._large.popleft()[-1].close()
         if self._small is not None:
             self._small.close()
 
@@ -228,7 +226,9 @@ class Placer:
     def _copy_same(self, source: str, entry: Entry, path: str) -> bool:
         try:
             copy_file(source, path, self._mode(entry))
-        except FileNotFoundError:
+        except OSError:  # it has gone, or is no file any more
+            with suppress(FileNotFoundError):
+                os.unlink(path)
             return False
         if hash_file(path) == entry.content:
             return True
@@ -281,38 +281,41 @@ class Placer:
         self.placed_bytes += 0 if are_copies else size
         self._progress.advance(len(files), size)
 
-    def _bring_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> int:
-        entry = wanted.entry
+    def _begin_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
-        with self._partial(wanted) as temporary:
-            place = wanted._replace(path=temporary)
-            fetched = write_large(
-                self._packs(), self._executor, place, base=base, progress=self._progress, stopped=self._stopped
-            )
-            os.chmod(temporary, self._mode(entry))
+        with ExitStack() as stack:
+            place = wanted._replace(path=stack.enter_context(self._partial(wanted)))
+            file = LargeFile(self._packs(), self._executor, place, base=base, progress=self._progress)
+            stack.enter_context(file)
+            self._large.append((wanted, file, place.path, stack.pop_all()))
+
+    def _end_large(self) -> None:
+        """Finish the large file that was begun first."""
+        wanted, file, temporary, held = self._large.popleft()
+        with held:
+            try:
+                self.placed_bytes += file.finish()
+            except IntegrityError:
+                os.unlink(temporary)
+                file.forget()
+                raise
+            mode = self._mode(wanted.entry)
+            os.chmod(temporary, mode)
             try:
                 os.rename(temporary, wanted.path)
             except OSError:  # the cache is on another disk
-                copy_file(temporary, wanted.path, self._mode(entry))
+                copy_file(temporary, wanted.path, mode)
                 os.unlink(temporary)
-        return fetched
-
-    def _end_large(self) -> None:
-        """Wait for a large file, whichever is there first: what the cache has then is not brought again."""
-        done, _ = wait([bringing for _, bringing in self._large], return_when=FIRST_COMPLETED)
-        ended = [(wanted, bringing) for wanted, bringing in self._large if bringing in done]
-        self._large = [(wanted, bringing) for wanted, bringing in self._large if bringing not in done]
-        for wanted, bringing in ended:
-            self.placed_bytes += bringing.result()
-            self._adopt(wanted.entry, wanted.path)
-            self._is_there(wanted, 0)
+            file.forget()
+        self._adopt(wanted.entry, wanted.path)
+        self._is_there(wanted, 0)
 
     @contextmanager
     def _partial(self, wanted: Wanted) -> Iterator[str]:
         """Give the path at which a large file is gathered: in the cache, unless another process gathers it there."""
         own = f"{os.path.dirname(wanted.path)}/.reg-{secrets.token_hex(8)}"  # no name of the dataset's own
         try:
-            path = self._cache.partial(wanted.entry.content)
+            path = self._cache.partial(wanted.entry.content, wanted.entry.size)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
             yield own
@@ -320,7 +323,7 @@ class Placer:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             same = os.stat(path).st_ino == os.fstat(descriptor).st_ino  # else it was finished just now
-        except (BlockingIOError, FileNotFoundError):
+        except OSError:  # another process has it, or has finished it just now; or this disk knows no locks
             same = False
         try:
             yield path if same else own

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import suppress
 
-from registree.errors import FormatError, IntegrityError, ObjectMissing
-from registree.model.places import PackRow
+from registree.errors import FormatError, IntegrityError
+from registree.model.places import ChildPlace, PackRow
 from registree.store.base import Store
 from registree.store.cache import Cache
 from registree.store.layout import MANIFESTS, key
 from registree.store.tree_reader import Tree, TreeReader
 
-_ASKED_FOR = 64
-"""Packs that are simply asked for."""
+ASKED_FOR = 64
+"""Packs of older versions that are simply asked for, or as many as pages changed if those are more."""
 
 
 class Published:
@@ -28,10 +28,13 @@ class Published:
 
     def __init__(self, remote: Store, cache: Cache, manifests: Iterable[bytes], executor: Executor) -> None:
         self._reader = TreeReader((remote,), cache, executor)
-        there = (manifest for manifest in manifests if remote.size(key(MANIFESTS, manifest)) is not None)
-        self._trees = [self._reader.open(manifest) for manifest in there]
-        self.pages = {page for tree in self._trees for page in (*tree.inner, *(leaf.ref.page for leaf in tree.leaves))}
-        """Ids of their pages."""
+        self._trees: list[Tree] = []
+        for manifest in manifests:
+            if remote.size(key(MANIFESTS, manifest)) is not None:
+                with suppress(IntegrityError, FormatError):  # what is lost or damaged says nothing
+                    self._trees.append(self._reader.open(manifest, fresh=True))  # a cached map may name what is gone
+        self.places = {place for tree in self._trees for place in _places(tree)}
+        """Where their pages and maps lie. (The same page elsewhere has another map, which may name other packs.)"""
 
     def without(self, packs: dict[bytes, PackRow], tree: Tree) -> dict[bytes, PackRow]:
         """Leave out packs that those pages name which a tree has changed.
@@ -39,16 +42,19 @@ class Published:
         A change in each page names all old packs anew, and a large dataset has a hundred for each page. Where they
         are fewer than the pages that would have to be read, they all stay, to be asked for.
         """
-        own = {leaf.ref.page for leaf in tree.leaves}
+        own = set(_places(tree))
         for known in self._trees:
-            changed = [leaf for leaf in known.leaves if leaf.ref.page not in own]
-            if len(packs) <= max(_ASKED_FOR, len(changed)):
+            changed = [leaf for leaf in known.leaves if leaf.place not in own]
+            if len(packs) <= max(ASKED_FOR, len(changed)):
                 continue
             named: set[bytes] = set()
-            with suppress(ObjectMissing, IntegrityError, FormatError):  # what is lost or damaged says nothing
-                now = self._reader.open(known.manifest, fresh=True)  # a map from the cache may name what is gone
-                places = {leaf.ref.page: leaf for leaf in now.leaves}
-                for content in self._reader.pages(now, [places[leaf.ref.page] for leaf in changed], maps=True):
+            with suppress(IntegrityError, FormatError):  # as above
+                for content in self._reader.pages(known, changed, maps=True):
                     named.update(extent.pack.id for row in content.extents for extent in row)
             packs = {pack: row for pack, row in packs.items() if pack not in named}
         return packs
+
+
+def _places(tree: Tree) -> Iterator[ChildPlace]:
+    yield from tree.inner.values()
+    yield from filter(None, (leaf.place for leaf in tree.leaves))  # a page that is the manifest itself has none

@@ -45,7 +45,13 @@ class S3fsStore(FsspecStore):
         """See `Store.upload`."""
         with self._uploads, self._translated(key):
             whole = os.stat(path).st_size <= SINGLE_UP_TO  # s3fs sends up to two parts' size as one request
-            self._put(key, path, sent, chunksize=SINGLE_UP_TO // 2 if whole else _PART, max_concurrency=_PARTS_AT_ONCE)
+            self._put(
+                self._path(key),
+                path,
+                sent,
+                chunksize=SINGLE_UP_TO // 2 if whole else _PART,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
 
     def _make_parent(self, key: str) -> None:
         """A bucket has no folders."""

@@ -12,10 +12,16 @@ from typing import Any, NamedTuple
 from registree.model.places import Extent, PackRow
 from registree.store.batches import PACKED_STAT, pack_stat
 
-VERSION = 4
+VERSION = 5
 CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
 
+_COARSE = 10_000_000
+"""Nanoseconds: a disk whose times are whole multiples of this may keep whole seconds, or every second one, alone."""
+_COARSE_STEP = 2_000_000_000
+"""Nanoseconds: the coarsest step of a disk's times (FAT)."""
+ANYTHING = b""
+"""Stands in `sent` for a pack: the remote got data."""
 _LEARN_AT_ONCE = 50_000
 _SIGN = 1 << 63
 _SCHEMA = """
@@ -24,8 +30,13 @@ CREATE TABLE pack (number INTEGER PRIMARY KEY, id BLOB UNIQUE, size INT);
 CREATE TABLE place (chunk BLOB PRIMARY KEY, pack INT, start INT, length INT) WITHOUT ROWID;
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
 CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB) WITHOUT ROWID;
-CREATE TABLE sent (pack BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE sent (remote TEXT, pack BLOB, PRIMARY KEY (remote, pack)) WITHOUT ROWID;
 """
+
+
+def clock_step(time: int) -> int:
+    """Return for how long a change after a file's time may not show in it: see `CLOCK_STEP`. Both are nanoseconds."""
+    return CLOCK_STEP if time % _COARSE else _COARSE_STEP
 
 
 class FileStat(NamedTuple):
@@ -63,7 +74,7 @@ class Stat(NamedTuple):
 
     def is_older(self, moment: int) -> bool:
         """Tell whether a change after a moment (nanoseconds since the epoch) would show in its times."""
-        return self.mtime <= moment - CLOCK_STEP >= self.ctime
+        return self.mtime <= moment - clock_step(self.ctime or self.mtime) >= self.ctime
 
 
 def stat_row(found: FileStat, content: bytes, read_at: int) -> Stat | None:
@@ -213,9 +224,10 @@ class State:
         rows = self._query("SELECT fingerprint FROM clean WHERE name = ? AND version = ?", (name, version))
         return next((row[0] for row in rows), None)
 
-    def was_sent(self, pack: bytes) -> bool:
-        """Tell whether a pack is known to be on the remote."""
-        return next((True for _ in self._query("SELECT 1 FROM sent WHERE pack = ?", (pack,))), False)
+    def was_sent(self, remote: str, pack: bytes) -> bool:
+        """Tell whether a pack is known to be on the remote with an address."""
+        rows = self._query("SELECT 1 FROM sent WHERE remote = ? AND pack = ?", (remote, pack))
+        return next((True for _ in rows), False)
 
     def _query(self, statement: str, values: tuple[object, ...]) -> Iterator[Any]:
         connection = self._open(create=False)
@@ -232,7 +244,7 @@ class State:
         stats: Iterable[tuple[str, Stat]] = (),
         forget: Iterable[str] = (),
         packs: Iterable[tuple[PackRow, Sequence[tuple[bytes, int]]]] = (),
-        sent: Iterable[bytes] = (),
+        sent: Iterable[tuple[str, bytes]] = (),
         placed: Iterable[tuple[str, bytes]] = (),
         clean: Iterable[tuple[str, bytes, bytes]] = (),
         unclean: Iterable[str] = (),
@@ -259,7 +271,7 @@ class State:
                     "INSERT OR REPLACE INTO place VALUES (?, ?, ?, ?)",
                     ((chunk, number, start, length) for (chunk, length), start in zip(chunks, starts, strict=False)),
                 )
-            connection.executemany("INSERT OR IGNORE INTO sent VALUES (?)", ((pack,) for pack in sent))
+            connection.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?)", sent)
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
             connection.executemany("DELETE FROM clean WHERE name = ?", ((name,) for name in unclean))
             connection.executemany("INSERT OR REPLACE INTO clean VALUES (?, ?, ?)", clean)

@@ -52,6 +52,8 @@ class Tree(msgspec.Struct):
     inner: dict[bytes, ChildPlace]
     store: Store
     fresh: bool
+    root_map: bytes = b""
+    """The map of the topmost page as it was read and checked, not compressed; empty before that."""
 
     @property
     def totals(self) -> Totals:
@@ -94,7 +96,8 @@ class TreeReader(PackReader):
             leaf = Leaf(PageRef(last, manifest, *totals), None)
             return Tree(manifest, root, [leaf], {}, store, fresh)
         count = len(root.children)
-        places = self._root_map(manifest, store, fresh, lambda found: decode_inner_map(found, root.level, count))
+        decode_root = partial(_decode_inner, level=root.level, count=count)
+        places, root_map = self._root_map(manifest, store, fresh, decode_root)
         inner: dict[bytes, ChildPlace] = {}
         level, rows = root.level, list(zip(root.children, places, strict=True))
         while level > 1:
@@ -109,7 +112,7 @@ class TreeReader(PackReader):
                 known = blobs[ref.page, True]
                 below += zip(page.children, self._map(ref.page, place.map, store, known, decode), strict=True)
             rows = below
-        return Tree(manifest, root, [Leaf(ref, place) for ref, place in rows], inner, store, fresh)
+        return Tree(manifest, root, [Leaf(ref, place) for ref, place in rows], inner, store, fresh, root_map)
 
     def pages(self, tree: Tree, leaves: Sequence[Leaf], *, maps: bool) -> Iterator[LeafContent]:
         """Read leaf pages, and their maps when asked, several in one request.
@@ -125,7 +128,7 @@ class TreeReader(PackReader):
                     raise
                 again = self.open(tree.manifest, fresh=True)
                 places = {leaf.ref.page: leaf for leaf in again.leaves}
-                tree.leaves, tree.fresh = again.leaves, True
+                tree.leaves, tree.fresh, tree.root_map = again.leaves, True, again.root_map
                 yield from self._read_batch(again, [places[leaf.ref.page] for leaf in batch], maps)
 
     def entries(self, tree: Tree) -> Iterator[Entry]:
@@ -179,7 +182,8 @@ class TreeReader(PackReader):
             return LeafContent(leaf, page.entries, self._map(leaf.ref.page, leaf.place.map, tree.store, blob, decode))
         if not any(entry.is_file and entry.size for entry in page.entries):
             return LeafContent(leaf, page.entries, [()] * len(page.entries))
-        return LeafContent(leaf, page.entries, self._root_map(tree.manifest, tree.store, tree.fresh, decode))
+        extents, tree.root_map = self._root_map(tree.manifest, tree.store, tree.fresh, decode)
+        return LeafContent(leaf, page.entries, extents)
 
     def without(self, store: Store) -> TreeReader | None:
         """Return a reader over the other stores; None when there is no other."""
@@ -276,18 +280,25 @@ class TreeReader(PackReader):
                 return store
         return None
 
-    def _root_map(self, manifest: bytes, store: Store, fresh: bool, decode: Callable[[bytes], _Result]) -> _Result:
-        """Decode the map of a topmost page: the cache's, the store's own, or one of another store."""
+    def _root_map(
+        self, manifest: bytes, store: Store, fresh: bool, decode: Callable[[bytes], _Result]
+    ) -> tuple[_Result, bytes]:
+        """Decode the map of a topmost page: the cache's, the store's own, or one of another store.
+
+        The map is given as it was decoded from, too: not compressed.
+        """
         folder = self.map_folder(store)
         cached = self._cache.get(folder, manifest) if self._cache is not None and not fresh else None
         if cached is not None:
             with suppress(FormatError, IntegrityError):
-                return decode(decompress(cached, "a map"))
+                content = decompress(cached, "a map")
+                return decode(content), content
         failed: RegError | None = None
         for other in (store, *(other for other in self.stores if other is not store)):
             try:
                 blob = other.read(key(MAPS, manifest))
-                decoded = decode(decompress(blob, "a map"))
+                content = decompress(blob, "a map")
+                decoded = decode(content)
             except (StoreError, AuthError, ObjectMissing) as error:
                 failed = failed or error
             except (FormatError, IntegrityError) as error:
@@ -295,7 +306,7 @@ class TreeReader(PackReader):
             else:
                 if self._cache is not None and not other.is_outbox:
                     self._cache.put(self.map_folder(other), manifest, blob)
-                return decoded
+                return decoded, content
         raise failed or ObjectMissing(key(MAPS, manifest), store.address)
 
     def _cached(self, page: bytes, *, is_map: bool, tree_store: Store) -> bytes | None:

@@ -1,0 +1,309 @@
+"""Bytes that exist nowhere else are never deleted, overwritten or left without a name, unless somebody says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registree.operations import placing
+from registree.store.state import wait_for_clock
+from tests.conftest import Reg, git, tree, write
+
+REFUSED = 7
+Meanwhile = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Let something happen when all that a command brings is there, and before it changes the work tree."""
+    real = placing._verified_at
+
+    def arrange(act: Callable[[], object]) -> None:
+        def verified_at(size: int) -> int:
+            act()
+            return real(size)
+
+        monkeypatch.setattr(placing, "_verified_at", verified_at)
+
+    return arrange
+
+
+@pytest.fixture
+def pushed(registry: Path, reg: Reg) -> Path:
+    """A registry with two versions of a dataset, both pushed."""
+    write(registry, {"D/a": "one", "D/b": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    write(registry, {"D/a": "two"})
+    (registry / "D/b").unlink()
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    return registry
+
+
+def test_edit_whose_add_failed_is_not_overwritten(pushed: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg) -> None:
+    monkeypatch.setattr("registree.git.repository._LOCK_WAIT", 0.1)
+    write(pushed, {"D/a": "mine", "D/new": "mine"})
+    (pushed / ".git/index.lock").touch()
+    reg(pushed, "add", "D", "-m", "v3", code=REFUSED)
+    (pushed / ".git/index.lock").unlink()
+    reg(pushed, "checkout", "D", code=REFUSED)
+    assert tree(pushed / "D") == {"a": b"mine", "new": b"mine"}
+
+
+def test_dataset_that_no_commit_names_is_not_removed(pushed: Path, reg: Reg) -> None:
+    write(pushed, {"D/a": "mine"})
+    reg(pushed, "add", "D")
+    assert "not committed" in reg(pushed, "remove", "D", code=REFUSED).err
+    write(pushed, {"E/a": "mine"})
+    reg(pushed, "add", "E")
+    reg(pushed, "remove", "E", code=REFUSED)
+    assert tree(pushed / "D") == tree(pushed / "E") == {"a": b"mine"}
+    reg(pushed, "remove", "E", "--force")
+    reg(pushed, "commit", "-m", "v3")
+    reg(pushed, "remove", "D", "-m", "Gone")
+
+
+def test_move_that_fails_leaves_what_was_added_in_place_guarded(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    write(registry, {"D/a": "only"})
+    reg(registry, "add", "--in-place", "D", "-m", "v1")
+    real = os.rename
+
+    def on_another_disk(source: str, target: str) -> None:
+        if str(source).endswith("/D"):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source)
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", on_another_disk)
+        reg(registry, "move", "D", "E", code=5)
+    reg(registry, "remove", "D", code=REFUSED)
+    assert tree(registry / "D") == {"a": b"only"}
+    reg(registry, "push")
+    reg(registry, "remove", "D", "-m", "Gone")
+
+
+def test_file_that_shares_its_pack_in_place_with_another_dataset_is_not_removed(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "only"})
+    reg(registry, "add", "--in-place", "D", "-m", "D")
+    shutil.copytree(registry / "D", registry / "E")
+    reg(registry, "add", "--in-place", "E", "-m", "E")
+    write(registry, {"D/a": "another"})
+    reg(registry, "remove", "E", code=REFUSED)
+    assert tree(registry / "E") == {"a": b"only"}
+
+
+@pytest.mark.parametrize("path", ["a", "b"])
+def test_edit_while_another_version_comes_is_kept(pushed: Path, path: str, meanwhile: Meanwhile, reg: Reg) -> None:
+    """`a` would be written over; where `b` comes from the older version there was nothing before."""
+    before = {"a": b"two"}
+    meanwhile(lambda: write(pushed, {f"D/{path}": "mine"}))
+    ran = reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert "meanwhile" in ran.err
+    assert tree(pushed / "D") == {**before, path: b"mine"}
+
+
+def test_file_that_comes_into_a_folder_where_a_file_is_to_be_is_kept(
+    registry: Path, meanwhile: Meanwhile, reg: Reg
+) -> None:
+    write(registry, {"D/a": "file", "D/k": "k"})
+    reg(registry, "add", "D", "-m", "v1")
+    (registry / "D/a").unlink()
+    write(registry, {"D/a/inner": "inner"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    meanwhile(lambda: write(registry, {"D/a/mine": "mine"}))
+    reg(registry, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert (registry / "D/a/mine").read_text() == "mine"
+
+
+def test_file_that_comes_where_a_folder_is_to_be_is_kept(pushed: Path, meanwhile: Meanwhile, reg: Reg) -> None:
+    write(pushed, {"D/sub/inner": "inner"})
+    reg(pushed, "add", "D", "-m", "v3")
+    shutil.rmtree(pushed / "D/sub")
+    reg(pushed, "add", "D", "-m", "v4")
+    meanwhile(lambda: write(pushed, {"D/sub": "mine"}))
+    reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert (pushed / "D/sub").read_text() == "mine"
+
+
+def test_link_to_a_folder_in_a_folder_where_a_file_is_to_be_is_kept(pushed: Path, tmp_path: Path, reg: Reg) -> None:
+    (pushed / "D/b").mkdir()
+    (pushed / "D/b/link").symlink_to(tmp_path)
+    reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert (pushed / "D/b/link").is_symlink()
+
+
+def test_what_another_remote_got_is_stored_again(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "old" * 1000})
+    reg(registry, "remote", "add", "default", tmp_path / "A", "-m", "A")
+    reg(registry, "add", "D", "-m", "D")
+    reg(registry, "push")
+    shutil.rmtree(tmp_path / "A")
+    reg(registry, "remote", "add", "default", tmp_path / "B", "-m", "B")
+    write(registry, {"D/a": "new", "E/a": "old" * 1000})
+    reg(registry, "add", "E", "-m", "E")
+    reg(registry, "push", "E")
+    reg(registry, "remove", "E", "-m", "Gone")
+    reg(registry, "checkout", "E", "--rev", "HEAD~1")
+    assert (registry / "E/a").read_text() == "old" * 1000
+
+
+def test_ignored_file_of_one_s_own_is_kept_although_the_older_version_is_lost(
+    registry: Path, consumer: Path, home: Path, reg: Reg
+) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    reg(consumer, "import", registry, "D")
+    write(consumer, {".regignore": "*.log\n", "D/own.log": "mine"})
+    write(registry, {"D/own.log": "theirs"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    manifest = git(registry, "show", "HEAD~1:D.reg.yaml").split("manifest: b3:")[1].split()[0]
+    for path in (registry / ".reg/remote/manifests").rglob(f"{manifest}*"):
+        path.unlink()
+    shutil.rmtree(home / "cache")
+    reg(consumer, "update", code=REFUSED)
+    assert (consumer / "D/own.log").read_text() == "mine"
+
+
+def test_cache_in_a_folder_with_files_of_one_s_own_takes_away_its_own_alone(
+    pushed: Path, consumer: Path, home: Path, reg: Reg
+) -> None:
+    cache = home / "cache"
+    write(cache, {"files/report.txt": "mine", "pages/ab/index.html": "mine", "mirrors/there/a": "mine"})
+    reg(consumer, "import", pushed, "D")
+    assert len(tree(cache)) > 3
+    reg(consumer, "cache", "prune", "--days", "0")
+    reg(consumer, "cache", "clean")
+    assert tree(cache) == {"files/report.txt": b"mine", "pages/ab/index.html": b"mine", "mirrors/there/a": b"mine"}
+
+
+@pytest.mark.parametrize("count", [2, 3000])
+def test_repair_never_brings_a_damaged_map(registry: Path, tmp_path: Path, reg: Reg, count: int) -> None:
+    write(registry, {f"D/{number:04}": str(number) for number in range(count)})
+    reg(registry, "remote", "add", "default", tmp_path / "A", "-m", "A")
+    reg(registry, "remote", "add", "b", tmp_path / "B", "-m", "B")
+    reg(registry, "add", "D", "-m", "D")
+    reg(registry, "push", "--remote", "b")
+    reg(registry, "push")
+    (mine,) = [path for path in (tmp_path / "B/maps").rglob("*") if path.is_file()]
+    good = mine.read_bytes()
+    damaged = tmp_path / "A" / mine.relative_to(tmp_path / "B")
+    damaged.chmod(0o644)
+    damaged.write_bytes(good[:-5])
+    next(path for path in (tmp_path / "B/packs").rglob("*") if path.is_file()).unlink()
+    reg(registry, "push", "--repair", "--remote", "b")
+    assert mine.read_bytes() == good
+    assert len([path for path in (tmp_path / "B/packs").rglob("*") if path.is_file()]) == 1 + (count > 1000)
+
+
+def test_outbox_is_no_remote(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "only"})
+    reg(registry, "remote", "add", "default", registry / ".reg/outbox", "-m", "oops")
+    reg(registry, "add", "D", "-m", "D")
+    assert "outbox" in reg(registry, "push", code=2).err
+    (registry / "D/a").unlink()
+    reg(registry, "checkout", "D")
+    assert (registry / "D/a").read_text() == "only"
+
+
+def test_update_leaves_a_metafile_alone_that_was_changed_meanwhile(
+    pushed: Path, consumer: Path, meanwhile: Meanwhile, reg: Reg
+) -> None:
+    reg(consumer, "import", pushed, "D")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    metafile = consumer / "D.reg.yaml"
+    edited = metafile.read_text() + "# mine\n"
+    meanwhile(lambda: metafile.write_text(edited))
+    reg(consumer, "update", code=REFUSED)
+    assert metafile.read_text() == edited
+
+
+def test_update_of_a_name_that_is_none_updates_nothing(pushed: Path, consumer: Path, reg: Reg) -> None:
+    reg(consumer, "import", pushed, "D")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    reg(consumer, "update", "D", "typo", code=3)
+    assert (consumer / "D/a").read_text() == "two"
+
+
+def test_bytes_that_were_in_place_once_are_stored_again(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "one" * 100})
+    reg(registry, "add", "--in-place", "D", "-m", "v1")
+    write(registry, {"D/a": "two" * 100})
+    wait_for_clock(time.time_ns())
+    reg(registry, "add", "--in-place", "D", "-m", "v2")
+    write(registry, {"D/b": "one" * 100})
+    wait_for_clock(time.time_ns())
+    reg(registry, "add", "--in-place", "D", "-m", "v3")
+    reg(registry, "push")
+    shutil.rmtree(registry / "D")
+    reg(registry, "checkout", "D")
+    assert (registry / "D/b").read_text() == "one" * 100
+
+
+def test_what_the_embedded_remote_got_goes_on_to_the_next(
+    registry: Path, consumer: Path, tmp_path: Path, reg: Reg
+) -> None:
+    write(registry, {"D/a": "first" * 1000})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    said = reg(registry, "remote", "add", "default", tmp_path / "A", "-m", "A").out
+    assert ".reg/remote got stays there" in said
+    reg(consumer, "import", registry, "D")
+    shutil.rmtree(registry / "D")
+    reg(registry, "checkout", "D")
+    reg(registry, "push")
+    shutil.rmtree(registry / ".reg/remote")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+@pytest.mark.parametrize("upstream", [False, True])
+def test_remote_whose_disk_is_not_mounted_is_not_begun_anew(
+    registry: Path, upstream: bool, tmp_path: Path, reg: Reg
+) -> None:
+    reg(registry, "remote", "add", "default", tmp_path / "disk/A", "-m", "A")
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    if upstream:
+        git(tmp_path, "init", "-q", "--bare", "upstream.git")
+        git(registry, "remote", "add", "origin", str(tmp_path / "upstream.git"))
+        git(registry, "push", "-q", "-u", "origin", "main")
+    (tmp_path / "disk").rename(tmp_path / "unplugged")
+    write(registry, {"D/a": "two"})
+    reg(registry, "add", "D", "-m", "v2")
+    assert "mounted" in reg(registry, "push", code=5).err
+    assert not (tmp_path / "disk").exists()
+    (tmp_path / "unplugged").rename(tmp_path / "disk")
+    reg(registry, "push")
+    shutil.rmtree(tmp_path / "disk")
+    write(registry, {"D/a": "three"})
+    reg(registry, "add", "D", "-m", "v3")
+    reg(registry, "push", "--repair", code=6)  # the first version is nowhere
+    shutil.rmtree(registry / "D")
+    shutil.rmtree(registry / ".reg/outbox")
+    reg(registry, "checkout", "D")
+    assert (registry / "D/a").read_text() == "three"
+
+
+def test_what_a_killed_get_moved_away_is_back_when_the_next_one_fails(pushed: Path, tmp_path: Path, reg: Reg) -> None:
+    write(tmp_path, {"here/D/mine": "mine"})
+    (tmp_path / "here/.D.reg-new").mkdir()
+    (tmp_path / "here/D").rename(tmp_path / "here/.D.reg-new/old")  # killed between two renames
+    shutil.rmtree(pushed / ".reg/remote/packs")
+    shutil.rmtree(pushed / ".reg/outbox", ignore_errors=True)
+    reg(tmp_path / "here", "get", pushed, "D", "--force", code=6)
+    assert tree(tmp_path / "here") == {"D/mine": b"mine"}
