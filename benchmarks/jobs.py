@@ -67,6 +67,8 @@ def _script(remote: str, dvc_remote: str, reg_remote: str = "") -> list[Job]:
     ]
 
 
+_REG_CONSUMER = "export REG_CACHE_DIR={place}/theirs; cd consumer && "
+_DVC_CONSUMER = "export DVC_SITE_CACHE_DIR={place}/theirsite; cd consumer && "
 _PUSH = {
     REG: "cd registry && {reg} push",
     DVC: "cd registry && {dvc} push -q",
@@ -87,10 +89,10 @@ _PUSH_AND_IMPORT = [
     Job(
         "import",
         {
-            REG: "export REG_CACHE_DIR={place}/theirs; cd consumer && {reg} import file://{place}/hub data",
-            DVC: "cd consumer && {dvc} import -q file://{place}/hub data",
+            REG: _REG_CONSUMER + "{reg} import {hub} data",
+            DVC: _DVC_CONSUMER + "{dvc} import -q {hub} data",
             LFS: "git clone -q file://{place}/hub consumer",
-            GIT: "git clone -q file://{place}/hub consumer",
+            GIT: "git clone -q {hub} consumer",
             LIMIT: "cp -r {data} imported",
             S5CMD: "{s5cmd} --endpoint-url {endpoint} cp 's3://{bucket}/data/*' got/",
         },
@@ -99,14 +101,14 @@ _PUSH_AND_IMPORT = [
 _GET = Job(
     "get",
     {
-        REG: "export REG_CACHE_DIR={place}/another; {reg} get file://{place}/hub data -o got",
-        DVC: "{dvc} get -q file://{place}/hub data -o got",
+        REG: "export REG_CACHE_DIR={place}/another; {reg} get {hub} data -o got",
+        DVC: "export DVC_SITE_CACHE_DIR={place}/anothersite; {dvc} get -q {hub} data -o got",
         LIMIT: "cp -r {data} got",
     },
 )
 _UPDATE = {
-    REG: "export REG_CACHE_DIR={place}/theirs; cd consumer && {reg} update",
-    DVC: "cd consumer && {dvc} update -q data.dvc",
+    REG: _REG_CONSUMER + "{reg} update",
+    DVC: _DVC_CONSUMER + "{dvc} update -q data.dvc",
     LFS: "cd consumer && git pull -q",
     GIT: "cd consumer && git pull -q",
 }
@@ -162,11 +164,11 @@ def _checkout(back: int) -> Job:
     )
 
 
-def _new_files(count: int, size: int) -> Callable[[Path], None]:
-    """Return an edit that adds files."""
+def _new_files(first: int, count: int, size: int) -> Callable[[Path], None]:
+    """Return an edit that adds files, numbered from the first on."""
 
     def edit(place: Path) -> None:
-        write_files(place / "registry/data", range(5_000_000, 5_000_000 + count), size, seed=7)
+        write_files(place / "registry/data", range(first, first + count), size)
 
     return edit
 
@@ -196,8 +198,8 @@ def on_a_directory(count: int, size: int) -> list[Job]:
         *_PUSH_AND_IMPORT,
         _GET,
         *_next_version("1 % changed", _change(0.01)),
-        *_next_version("1 % new", _new_files(max(1, count // 100), size), all_measured=False),
-        *_next_version("5 % new", _new_files(max(1, count // 20), size), all_measured=False),
+        *_next_version("1 % new", _new_files(5_000_000, max(1, count // 100), size), all_measured=False),
+        *_next_version("5 % new", _new_files(6_000_000, max(1, count // 20), size), all_measured=False),
         _DIFF,
         _checkout(3),
     ]
@@ -280,9 +282,9 @@ def on_s3() -> list[Job]:
 
 
 CATALOG = {
-    "list all": {REG: "{reg} list file://{place}/hub", LIMIT: "git -C hub ls-tree -r main"},
-    "list all, never seen before": {REG: "rm -rf cache; {reg} list file://{place}/hub"},
-    "show one of them": {REG: "{reg} show {one} --registry file://{place}/hub"},
+    "list all": {REG: "{reg} list {hub}", LIMIT: "git -C hub ls-tree -r main"},
+    "list all, never seen before": {REG: "export REG_CACHE_DIR=$(mktemp -d -p .); {reg} list {hub}"},
+    "show one of them": {REG: "{reg} show {one} --registry {hub}"},
 }
 """What is asked of a registry of many datasets and commits."""
 STARTING = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -17,16 +18,15 @@ _ORDER = ("small", "s3", "large", "medium", "million", "growing", "huge", "catal
 _HEAD = """# Benchmarks
 
 Written by `make bench` (`python -m benchmarks.bench --only small` measures one part anew); what each tool runs stands
-at the end. Whole processes, in turn, on one disk and one S3 server (Ceph's gateway on loopback, objects in
-memory). What was written before is on the disk when a job begins; what was read before may be in memory. Each tool has
-folders of its own, and who consumes has caches of their own (over S3, those of who publishes: that table is of an older
-script). Before a job that moves 512 MiB and more, memory for twice the data is taken and given back (a virtual
-machine's host takes back what is free, and is slow to give it); the files of 20 MiB were measured so, the other tables
-before that. All tools have their default settings: where a disk cannot share blocks, reg links files to its cache, and
-DVC copies them.
+at the end. Whole processes, in turn, on one disk and one S3 server (Ceph's gateway on loopback, objects in memory). Git
+repositories are cloned from `git daemon` on loopback; by Git LFS from the disk, since it does not speak with that. What
+was written before is on the disk when a job begins; what was read before may be in memory. Each tool has folders of its
+own, and who consumes has caches of their own. Before a job over files, memory for twice what they take on the disk is
+taken and given back: a virtual machine's host takes back what is free, and is slow to give it. All tools have their
+default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks, reg links files to its cache, and DVC
+copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied.
 """
-_COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md); `get` takes as long as
-`cp -r`.
+_COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md).
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
 the smallest and the largest), *CPU* the seconds of processors, *peak* the largest process, *files* those made or
@@ -97,7 +97,7 @@ def write_page(results: Mapping[str, Any], *, quick: bool = False) -> str:
     lines = [_HEAD, *([] if quick else _promises(results)), "", _COLUMNS]
     for part in (results[name] for name in _ORDER if name in results):
         for title, jobs in part["costs"].items():
-            runs = max(len(costs) for by_tool in jobs.values() for costs in by_tool.values())
+            runs = max(len(costs) for costs in next(iter(jobs.values())).values())
             said = ", ".join(text for text in part["versions"].values() if text)
             lines += [
                 f"## {title[0].upper()}{title[1:]}",
@@ -116,13 +116,10 @@ def _promises(results: Mapping[str, Any]) -> list[str]:
     for part, table, what, measured, bound, unit, at_least in _PROMISES:
         try:
             found = measured(list(results[part]["costs"].values())[table])
-        except KeyError:  # that was not measured
-            continue
-        held = found >= bound if at_least else found <= bound
-        rows.append(
-            f"| {what} | {'at least' if at_least else 'at most'} {bound:g}{unit} | {found:.3g} "
-            f"| {'yes' if held else 'no'} |"
-        )
+            held = "yes" if (found >= bound if at_least else found <= bound) else "no"
+        except KeyError:
+            found, held = math.nan, "not measured"
+        rows.append(f"| {what} | {'at least' if at_least else 'at most'} {bound:g}{unit} | {found:.3g} | {held} |")
     every = [costs for part in results.values() for jobs in part["costs"].values() for costs in jobs.values()]
     largest = max(cost["memory"] for by_tool in every for cost in by_tool.get(REG, [])) / 1e6
     rows.append(f"| anything here | at most 500 MB of memory | {largest:.0f} | {'yes' if largest <= 500 else 'no'} |")
@@ -130,17 +127,14 @@ def _promises(results: Mapping[str, Any]) -> list[str]:
 
 
 def _commands(results: Mapping[str, Any]) -> list[str]:
-    """List what each tool ran for each job."""
-    rows = {
-        (job, tool): template
+    """List what each tool ran for each job, in whichever part."""
+    rows = dict.fromkeys(
+        (job, tool, template)
         for name in _ORDER
         for job, by_tool in results.get(name, {}).get("templates", {}).items()
         for tool, template in by_tool.items()
-    }
-    shown = [
-        f"| {job} | {tool} | `{template.replace('{{', '{').replace('}}', '}')}` |"
-        for (job, tool), template in rows.items()
-    ]
+    )
+    shown = [f"| {job} | {tool} | `{template.replace('{{', '{').replace('}}', '}')}` |" for job, tool, template in rows]
     return ["## Commands", "", "| job | tool | command |", "| --- | --- | --- |", *shown]
 
 
