@@ -13,12 +13,14 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from registree.model.places import Extent
 from registree.store import packing
+from registree.store.chunk_list import extents_of
 
 SIZES_KIB = (16, 32, 64, 128, 256, 512, 1024)
 ROW_IDS = random.Random(7)
@@ -49,23 +51,24 @@ def as_parquet(table: list[tuple[int, str, float, int]]) -> bytes:
     return out.getvalue()
 
 
+def packed(content: bytes, folder: str, known: Mapping[bytes, Extent]) -> packing.Packer:
+    """Pack a file beside what is known."""
+    os.mkdir(folder)
+    packer = packing.Packer(folder, known.get)
+    with open(os.path.join(folder, "file"), "w+b") as file:
+        file.write(content)
+        file.flush()
+        packer.store_large(file.fileno(), len(content), file.name)
+    packer.finish()
+    return packer
+
+
 def stored(before: bytes, after: bytes) -> tuple[int, int]:
     """Return the bytes stored for the second version, and the chunks of the first."""
     with tempfile.TemporaryDirectory() as folder:
-        packer = packing.Packer(folder, lambda chunk: None)
-        for content in (before, after):
-            path = os.path.join(folder, "file")
-            with open(path, "wb") as file:
-                file.write(content)
-            size = sum(pack.size for pack in packer.closed)
-            chunks = sum(len(pack.chunks()) for pack in packer.closed)
-            descriptor = os.open(path, os.O_RDONLY)
-            packer.store_large(descriptor, len(content), path)
-            os.close(descriptor)
-            packer.finish()
-            if content is after:
-                return sum(pack.size for pack in packer.closed) - size, chunks
-    raise AssertionError
+        first = packed(before, f"{folder}/first", {})
+        known = {chunk: extent for pack, chunks in first.packs() for chunk, extent in extents_of(pack, chunks)}
+        return packed(after, f"{folder}/second", known).stored, len(known)
 
 
 def edits(table: list[tuple[int, str, float, int]]) -> dict[str, list[tuple[int, str, float, int]]]:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def remote_add(
     name: Annotated[str, typer.Argument(help="The remote's name; one that exists is changed.")],
-    url: Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, https://…, or any fsspec URL.")],
+    url: Annotated[str, typer.Argument(help="A directory, s3://bucket/prefix, https://…, or another of fsspec's.")],
     option: Annotated[
         list[str] | None,
         typer.Option(
