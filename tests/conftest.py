@@ -121,6 +121,18 @@ def registry(tmp_path: Path, reg: Reg) -> Path:
 
 
 @pytest.fixture
+def pushed(registry: Path, reg: Reg) -> Path:
+    """A registry with two versions of a dataset, both pushed."""
+    write(registry, {"D/a": "one", "D/b": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    write(registry, {"D/a": "two"})
+    (registry / "D/b").unlink()
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    return registry
+
+
+@pytest.fixture
 def consumer(tmp_path: Path) -> Path:
     """A new Git repository that is no registry."""
     place = tmp_path / "consumer"

@@ -33,6 +33,7 @@ from registree.git.mirror import fetch_mirror, open_mirror
 from registree.git.repository import GitRepository
 from registree.model.metafile import Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
+from registree.model.yamltext import decoding
 from registree.network import Network
 from registree.store.base import Store
 from registree.store.cache import Cache
@@ -120,7 +121,7 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
         texts = {}
         for place in (os.path.join(self.config_dir, "config.yaml"), local):
             if place is not None and os.path.exists(place):
-                with open(place, encoding="utf-8") as file:
+                with open(place, encoding="utf-8") as file, decoding(place):
                     texts[place] = file.read()
         return replace(self, settings=parse_settings(texts)) if texts else self
 
@@ -177,15 +178,15 @@ class RegistrySource:
 
     def registry_file(self, commit: str) -> RegistryFile | None:
         """Read `reg.yaml` at a commit; None when it was no registry then."""
-        content = self.repository.read(commit, REGISTRY_FILE)
-        return (
-            parse_registry_file(content.decode(), f"{REGISTRY_FILE} at {commit[:10]}") if content is not None else None
-        )
+        content, place = self.repository.read(commit, REGISTRY_FILE), f"{REGISTRY_FILE} at {commit[:10]}"
+        with decoding(place):
+            return parse_registry_file(content.decode(), place) if content is not None else None
 
     def metafile(self, commit: str, name: str) -> Metafile | None:
         """Read a metafile at a commit; None when there is none."""
-        content = self.repository.read(commit, name + METAFILE_SUFFIX)
-        return parse_metafile(content.decode(), f"{name}{METAFILE_SUFFIX}") if content is not None else None
+        content, place = self.repository.read(commit, name + METAFILE_SUFFIX), f"{name}{METAFILE_SUFFIX}"
+        with decoding(place):
+            return parse_metafile(content.decode(), place) if content is not None else None
 
     def metafiles(self, commit: str, broken: dict[str, FormatError]) -> dict[str, Metafile]:
         """Read all metafiles of a commit; broken ones are noted in `broken`."""
@@ -194,9 +195,10 @@ class RegistrySource:
             if file.path.endswith(METAFILE_SUFFIX):
                 name = file.path.removesuffix(METAFILE_SUFFIX)
                 try:
-                    found[name] = parse_metafile(self.repository.blob(file.blob).decode(), file.path)
-                except (FormatError, UnicodeDecodeError) as error:
-                    broken[name] = error if isinstance(error, FormatError) else FormatError(f"{file.path} is not UTF-8")
+                    with decoding(file.path):
+                        found[name] = parse_metafile(self.repository.blob(file.blob).decode(), file.path)
+                except FormatError as error:
+                    broken[name] = error
         return found
 
     def dataset_names(self, commit: str) -> list[str]:
@@ -218,7 +220,7 @@ class RegistrySource:
         if self.is_local:  # a remote that was added and not committed yet
             path = os.path.join(self.repository.root, REGISTRY_FILE)
             if os.path.exists(path):
-                with open(path, encoding="utf-8") as file:
+                with open(path, encoding="utf-8") as file, decoding(path):
                     files.insert(0, parse_registry_file(file.read()))
         found: dict[str, Remote] = {}
         for registry_file in files:

@@ -19,6 +19,7 @@ from registree.git.repository import GitRepository
 from registree.model.metafile import DatasetFile, ImportFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX
 from registree.model.selectors import not_found
+from registree.model.yamltext import decoding
 from registree.source import Machine, RegistrySource
 from registree.store.base import Store
 from registree.store.directory import DirectoryStore
@@ -111,9 +112,10 @@ class Workspace:
         StateError
             When there is none.
         """
+        place = os.path.join(self.root, REGISTRY_FILE)
         try:
-            with open(os.path.join(self.root, REGISTRY_FILE), encoding="utf-8") as file:
-                return parse_registry_file(file.read(), os.path.join(self.root, REGISTRY_FILE))
+            with open(place, encoding="utf-8") as file, decoding(place):
+                return parse_registry_file(file.read(), place)
         except FileNotFoundError:
             raise StateError(f"{self.root} is not a registry", hint="reg init makes it one") from None
 
@@ -143,12 +145,13 @@ class Workspace:
     def read_metafile(self, name: str) -> Metafile | None:
         """Read a dataset's metafile from the work tree; None when there is none."""
         try:
-            with open(self.metafile_path(name), encoding="utf-8", newline="") as file:
+            with (
+                open(self.metafile_path(name), encoding="utf-8", newline="") as file,
+                decoding(f"{name}{METAFILE_SUFFIX}"),
+            ):
                 return parse_metafile(file.read(), name + METAFILE_SUFFIX)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except UnicodeDecodeError:
-            raise FormatError(f"{name}{METAFILE_SUFFIX} is not UTF-8") from None
 
     def metafile_names(self) -> list[str]:
         """Find all datasets and imports by their metafiles in the work tree, sorted; payload is not walked."""

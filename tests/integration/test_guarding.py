@@ -6,44 +6,15 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from registree.operations import placing
+from registree.operations.writing import OutboxWriter
 from registree.store.state import wait_for_clock
 from tests.conftest import Reg, git, tree, write
 
 REFUSED = 7
-Meanwhile = Callable[[Callable[[], object]], None]
-
-
-@pytest.fixture
-def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
-    """Let something happen when all that a command brings is there, and before it changes the work tree."""
-    real = placing._verified_at
-
-    def arrange(act: Callable[[], object]) -> None:
-        def verified_at(size: int) -> int:
-            act()
-            return real(size)
-
-        monkeypatch.setattr(placing, "_verified_at", verified_at)
-
-    return arrange
-
-
-@pytest.fixture
-def pushed(registry: Path, reg: Reg) -> Path:
-    """A registry with two versions of a dataset, both pushed."""
-    write(registry, {"D/a": "one", "D/b": "one"})
-    reg(registry, "add", "D", "-m", "v1")
-    write(registry, {"D/a": "two"})
-    (registry / "D/b").unlink()
-    reg(registry, "add", "D", "-m", "v2")
-    reg(registry, "push")
-    return registry
 
 
 def test_edit_whose_add_failed_is_not_overwritten(pushed: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg) -> None:
@@ -98,40 +69,6 @@ def test_file_that_shares_its_pack_in_place_with_another_dataset_is_not_removed(
     write(registry, {"D/a": "another"})
     reg(registry, "remove", "E", code=REFUSED)
     assert tree(registry / "E") == {"a": b"only"}
-
-
-@pytest.mark.parametrize("path", ["a", "b"])
-def test_edit_while_another_version_comes_is_kept(pushed: Path, path: str, meanwhile: Meanwhile, reg: Reg) -> None:
-    """`a` would be written over; where `b` comes from the older version there was nothing before."""
-    before = {"a": b"two"}
-    meanwhile(lambda: write(pushed, {f"D/{path}": "mine"}))
-    ran = reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
-    assert "meanwhile" in ran.err
-    assert tree(pushed / "D") == {**before, path: b"mine"}
-
-
-def test_file_that_comes_into_a_folder_where_a_file_is_to_be_is_kept(
-    registry: Path, meanwhile: Meanwhile, reg: Reg
-) -> None:
-    write(registry, {"D/a": "file", "D/k": "k"})
-    reg(registry, "add", "D", "-m", "v1")
-    (registry / "D/a").unlink()
-    write(registry, {"D/a/inner": "inner"})
-    reg(registry, "add", "D", "-m", "v2")
-    reg(registry, "push")
-    meanwhile(lambda: write(registry, {"D/a/mine": "mine"}))
-    reg(registry, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
-    assert (registry / "D/a/mine").read_text() == "mine"
-
-
-def test_file_that_comes_where_a_folder_is_to_be_is_kept(pushed: Path, meanwhile: Meanwhile, reg: Reg) -> None:
-    write(pushed, {"D/sub/inner": "inner"})
-    reg(pushed, "add", "D", "-m", "v3")
-    shutil.rmtree(pushed / "D/sub")
-    reg(pushed, "add", "D", "-m", "v4")
-    meanwhile(lambda: write(pushed, {"D/sub": "mine"}))
-    reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
-    assert (pushed / "D/sub").read_text() == "mine"
 
 
 def test_link_to_a_folder_in_a_folder_where_a_file_is_to_be_is_kept(pushed: Path, tmp_path: Path, reg: Reg) -> None:
@@ -216,20 +153,6 @@ def test_outbox_is_no_remote(registry: Path, reg: Reg) -> None:
     assert (registry / "D/a").read_text() == "only"
 
 
-def test_update_leaves_a_metafile_alone_that_was_changed_meanwhile(
-    pushed: Path, consumer: Path, meanwhile: Meanwhile, reg: Reg
-) -> None:
-    reg(consumer, "import", pushed, "D")
-    write(pushed, {"D/a": "three"})
-    reg(pushed, "add", "D", "-m", "v3")
-    reg(pushed, "push")
-    metafile = consumer / "D.reg.yaml"
-    edited = metafile.read_text() + "# mine\n"
-    meanwhile(lambda: metafile.write_text(edited))
-    reg(consumer, "update", code=REFUSED)
-    assert metafile.read_text() == edited
-
-
 def test_update_of_a_name_that_is_none_updates_nothing(pushed: Path, consumer: Path, reg: Reg) -> None:
     reg(consumer, "import", pushed, "D")
     write(pushed, {"D/a": "three"})
@@ -307,3 +230,111 @@ def test_what_a_killed_get_moved_away_is_back_when_the_next_one_fails(pushed: Pa
     shutil.rmtree(pushed / ".reg/outbox", ignore_errors=True)
     reg(tmp_path / "here", "get", pushed, "D", "--force", code=6)
     assert tree(tmp_path / "here") == {"D/mine": b"mine"}
+
+
+def test_import_by_force_brings_the_files_again_although_nothing_is_committed(
+    pushed: Path, consumer: Path, reg: Reg
+) -> None:
+    reg(consumer, "import", pushed, "D")
+    (consumer / "D/a").unlink()
+    write(consumer, {"D/a": "damaged"})
+    reg(consumer, "import", pushed, "D", "--force", "-m", "anew")
+    assert tree(consumer / "D") == {"a": b"two"}
+
+
+def test_what_was_added_in_place_and_is_gone_comes_from_another_remote(
+    registry: Path, tmp_path: Path, reg: Reg
+) -> None:
+    reg(registry, "remote", "add", "second", tmp_path / "second", "-m", "second")
+    write(registry, {"D/a": "only", "D/b": "b"})
+    reg(registry, "add", "--in-place", "D", "-m", "v1")
+    (registry / "D/a").unlink()
+    reg(registry, "checkout", "D", code=6)
+    write(registry, {"D/a": "only"})
+    reg(registry, "push", "--remote", "second")
+    (registry / "D/a").unlink()
+    reg(registry, "checkout", "D")
+    assert tree(registry / "D") == {"a": b"only", "b": b"b"}
+
+
+def test_file_edited_while_it_is_added_in_place_is_stored_by_the_next_add(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    real = OutboxWriter.publish
+
+    def publish(self: OutboxWriter) -> None:
+        write(registry, {"D/a": "mine"})
+        wait_for_clock(time.time_ns())
+        real(self)
+
+    write(registry, {"D/a": "only"})
+    wait_for_clock(time.time_ns())
+    with monkeypatch.context() as patch:
+        patch.setattr(OutboxWriter, "publish", publish)
+        reg(registry, "add", "--in-place", "D")
+    reg(registry, "status")
+    write(registry, {"D/b": "only"})
+    wait_for_clock(time.time_ns())
+    reg(registry, "add", "--in-place", "D", "-m", "v2")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+def test_repair_looks_further_when_one_copy_is_damaged(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    for name in "ABC":
+        reg(registry, "remote", "add", "default" if name == "A" else name, tmp_path / name, "-m", name)
+    write(registry, {"D/a": "one" * 100})
+    reg(registry, "add", "D", "-m", "v1")
+    for name in ("B", "C", "default"):
+        reg(registry, "push", "--remote", name)
+    shutil.rmtree(registry / "D")
+    (lost,) = (path for path in (tmp_path / "A/packs").rglob("*") if path.is_file())
+    damaged = tmp_path / "B" / lost.relative_to(tmp_path / "A")
+    lost.unlink()
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    reg(registry, "push", "--repair")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+def test_repair_makes_a_pack_again_of_files_when_every_copy_is_damaged(
+    registry: Path, tmp_path: Path, reg: Reg
+) -> None:
+    reg(registry, "remote", "add", "default", tmp_path / "A", "-m", "A")
+    reg(registry, "remote", "add", "b", tmp_path / "B", "-m", "B")
+    write(registry, {"D/a": "one" * 100})
+    wait_for_clock(time.time_ns())
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push", "--remote", "b")
+    reg(registry, "push")
+    (lost,) = (path for path in (tmp_path / "A/packs").rglob("*") if path.is_file())
+    damaged = tmp_path / "B" / lost.relative_to(tmp_path / "A")
+    lost.unlink()
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    reg(registry, "push", "--repair")
+    reg(registry, "verify", "--remote", "--deep")
+
+
+@pytest.mark.parametrize("path", ["reg.yaml", ".reg/config.yaml"])
+def test_file_of_one_s_own_that_is_not_utf8_is_said_in_a_sentence(registry: Path, path: str, reg: Reg) -> None:
+    with (registry / path).open("ab") as file:
+        file.write("# é\n".encode("latin-1"))
+    assert "not UTF-8" in reg(registry, "remote", "list", code=2).err
+
+
+def test_push_goes_on_although_the_upstream_has_a_broken_metafile(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    git(tmp_path, "init", "-q", "--bare", "upstream.git")
+    git(registry, "remote", "add", "origin", str(tmp_path / "upstream.git"))
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    git(registry, "push", "-q", "-u", "origin", "main")
+    reg(registry, "push")
+    good = (registry / "D.reg.yaml").read_bytes()
+    write(registry, {"D.reg.yaml": good + b"<<<<<<< mine\n\xe9\n"})
+    git(registry, "commit", "-qam", "broken")
+    git(registry, "push", "-q")
+    write(registry, {"D.reg.yaml": good, "D/a": "two"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    assert git(tmp_path / "upstream.git", "rev-parse", "main") == git(registry, "rev-parse", "HEAD")

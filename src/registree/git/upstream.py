@@ -32,7 +32,7 @@ def fetch_upstream(repository: GitRepository, access: Access) -> str | None:
     StateError
         When the current branch follows none.
     """
-    remote, merge = _upstream(repository)
+    remote, merge = _required_upstream(repository)
     url = _remote_url(repository, remote)
     repo = repository.dulwich
 
@@ -85,11 +85,21 @@ def _copy_objects(source: Repo, target: Repo, wanted: Sequence[ObjectID]) -> Non
             objects.add_object(found)
 
 
-def push_branch(repository: GitRepository, access: Access, note: Callable[[str], None]) -> tuple[str, list[str]]:
-    """Push the current branch and the tags on its history to its upstream.
+def push_branch(
+    repository: GitRepository,
+    head: str | None,
+    upstream: tuple[str, str],
+    access: Access,
+    note: Callable[[str], None],
+) -> tuple[str, list[str]]:
+    """Push a commit and the tags on its history to a branch's upstream.
 
     Parameters
     ----------
+    head
+        The commit.
+    upstream
+        A Git remote's name and the ref there.
     note
         Told of the Git folder that is written to, when it is on this machine.
 
@@ -102,9 +112,8 @@ def push_branch(repository: GitRepository, access: Access, note: Callable[[str],
     Conflict
         When somebody pushed first, or the upstream has that branch checked out.
     """
-    remote, merge = _upstream(repository)
+    remote, merge = upstream
     url = _remote_url(repository, remote, push=True)
-    head = repository.head()
     if head is None:
         raise StateError(f"there is no commit in {repository.root} to push", hint="reg commit -m MESSAGE")
     repo = repository.dulwich
@@ -187,7 +196,7 @@ def _refuse_checked_out(other: Repo, target: Ref) -> None:
         )
 
 
-def _upstream(repository: GitRepository) -> tuple[str, str]:
+def _required_upstream(repository: GitRepository) -> tuple[str, str]:
     found = repository.upstream()
     if found is None:
         raise StateError(

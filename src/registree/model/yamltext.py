@@ -6,7 +6,8 @@ A rewrite keeps every byte that is not a value of ours: comments, order, the use
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import yaml
@@ -27,6 +28,21 @@ MAX_DEPTH = 64
 MAX_EVENTS = 100_000
 _UNCHECKED = 4096
 """Texts up to this many characters cannot nest deep enough to matter."""
+
+
+@contextmanager
+def decoding(place: str) -> Iterator[None]:
+    """Say of a file that is no UTF-8 that it is not.
+
+    Raises
+    ------
+    FormatError
+        Naming it.
+    """
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise FormatError(f"{place} is not UTF-8") from None
 
 
 def _check_events(text: str, place: str) -> None:

@@ -77,15 +77,20 @@ def _choose(
 def _checkout_one(
     workspace: Workspace, name: str, file: DatasetFile, revision: str, *, force: bool, dry_run: bool
 ) -> Restored:
+    def confirm() -> None:
+        if revision and not force:
+            refuse_uncommitted(workspace, {name: file})
+
     try:
         reader = workspace.reader()
         content = Content(workspace.registry(), reader, reader.open(file.manifest), Selection(), file.manifest)
-        result = restore(workspace, name, content, COPIES, check=dry_run, force=force)
+        result = restore(workspace, name, content, COPIES, check=dry_run, force=force, confirm=confirm)
+        if revision and not dry_run:
+            confirm()  # once more: changing many files took its time
+            edits: dict[str, Edit] = {name + METAFILE_SUFFIX: file.text.encode()}
+            workspace.repository.edit(edits, None)
     except RegError as error:
         return Restored(name, "failed", error=error)
-    if revision and not dry_run:
-        edits: dict[str, Edit] = {name + METAFILE_SUFFIX: file.text.encode()}
-        workspace.repository.edit(edits, None)
     return result
 
 

@@ -97,7 +97,7 @@ def import_dataset(
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
         edits |= gitignore_edits(name, ignored=True)
         applied, learning = None, Learning(workspace.state, name)
-        if download and not (unfinished and os.path.lexists(place)):
+        if download and (force or not (unfinished and os.path.lexists(place))):
             applied = place_new(
                 machine,
                 content,

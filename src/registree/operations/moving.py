@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import msgspec
 from msgspec.structs import replace
@@ -15,9 +16,12 @@ from registree.model.manifest import Kind
 from registree.model.metafile import DatasetFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
 from registree.model.selectors import not_found
+from registree.model.yamltext import decoding
 from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
+from registree.store.staging import MOVED_AWAY, remove_stale_staging, staging
+from registree.store.state import clock_step, file_stat, wait_for_clock
 from registree.workspace import Workspace
 
 
@@ -50,12 +54,14 @@ def remove(
     Raises
     ------
     Conflict
-        When files have changes that no store holds.
+        When files have changes that no store holds, or were changed while that was found out.
     """
     with workspace.writing():
         metafile = _metafile(workspace, name, committed=message is not None)
         place = os.path.join(workspace.root, name)
+        remove_stale_staging(place)
         delete = os.path.lexists(place) and not keep
+        looked_at = wait_for_clock(time.time_ns()) if delete and not force else None
         if delete and not force:
             _require_stored(workspace, name, metafile)
             if isinstance(metafile, DatasetFile):
@@ -63,7 +69,7 @@ def remove(
         if dry_run:
             return RemoveResult(name, delete, None)
         if delete:
-            _delete(place)
+            _delete(place, looked_at)
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: None, **gitignore_edits(name, ignored=False)}
         commit = workspace.repository.edit(edits, message)
     return RemoveResult(name, delete, commit)
@@ -98,11 +104,32 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
         )
 
 
-def _delete(place: str) -> None:
-    if os.path.isdir(place) and not os.path.islink(place):
-        shutil.rmtree(place)
-    else:
-        os.unlink(place)
+def _delete(place: str, looked_at: int | None) -> None:
+    """Delete a dataset's files: what changed since they were looked at has its name again, and so has all else."""
+    with staging(place) as folder:
+        moved = os.path.join(folder, MOVED_AWAY)
+        os.rename(place, moved)  # who writes to them by their names comes too late from now on
+        if looked_at is not None and _newest(moved) > looked_at - clock_step(looked_at):
+            raise Conflict(f"{place} changed meanwhile, and nothing was deleted", hint="run it again")
+        gone = os.path.join(folder, "gone")
+        os.rename(moved, gone)
+        if os.path.islink(gone) or not os.path.isdir(gone):
+            return
+        try:
+            shutil.rmtree(gone)
+        except OSError:
+            os.rename(gone, place)
+            raise
+
+
+def _newest(place: str) -> int:
+    """Return when the last of what is at a place changed (nanoseconds since the epoch)."""
+    newest = os.lstat(place).st_mtime_ns  # its name has just changed, and with that its own time of change
+    for folder, folders, files in os.walk(place):
+        for name in (*folders, *files):
+            found = file_stat(os.lstat(os.path.join(folder, name)))
+            newest = max(newest, found.mtime, found.ctime)
+    return newest
 
 
 def _metafile(workspace: Workspace, name: str, *, committed: bool = True) -> Metafile:
@@ -113,7 +140,8 @@ def _metafile(workspace: Workspace, name: str, *, committed: bool = True) -> Met
         repository = workspace.repository
         blob, head = repository.staged().get(path), repository.head()
         content = repository.blob(blob) if blob else repository.read(head, path) if head and committed else None
-        found = parse_metafile(content.decode(), path) if content is not None else None
+        with decoding(path):
+            found = parse_metafile(content.decode(), path) if content is not None else None
     if found is None:
         raise not_found("dataset", name, workspace.root, workspace.metafile_names())
     return found

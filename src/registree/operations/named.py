@@ -14,8 +14,17 @@ from registree.operations.content import resolve_target
 from registree.workspace import Workspace
 
 
-def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentId, str]:
+def named_manifests(
+    workspace: Workspace, names: Sequence[str], head: str | None, upstream: tuple[str, str] | None
+) -> dict[ContentId, str]:
     """Return the manifests of the work tree and of commits the upstream may not have, each with a dataset's name.
+
+    Parameters
+    ----------
+    head
+        The commit that is to be pushed.
+    upstream
+        Where it goes to: a Git remote's name and a ref.
 
     Raises
     ------
@@ -32,19 +41,14 @@ def named_manifests(workspace: Workspace, names: Sequence[str]) -> dict[ContentI
         if isinstance(metafile, DatasetFile) and (not names or name in names):
             found.setdefault(metafile.manifest, name)
     repository = workspace.repository
-    head = repository.head()
     if head is None:
         return found
-    upstream = repository.upstream()
     known = repository.remote_branch(*upstream) if upstream else None
     tagged = [commit for ref, commit in repository.refs().items() if ref.startswith("refs/tags/")]
     _collect(workspace, [*repository.history(head, known), *tagged], names, found)
     left = set(workspace.outbox.manifests()) - set(found)
     if left and not names:  # commits that plain `git push` sent before, or of other branches
-        rest: dict[ContentId, str] = {}
-        for commit in repository.refs().values():
-            _collect(workspace, repository.history(commit), (), rest)
-        found |= {manifest: name for manifest, name in rest.items() if manifest in left}
+        found |= {manifest: name for manifest, name in all_manifests(workspace).items() if manifest in left}
     return found
 
 

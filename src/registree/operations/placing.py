@@ -170,6 +170,7 @@ def apply_plan(
     look: Callable[[str], Entry | None],
     *,
     verb: str,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Applied:
     """Bring what is to be written, and only when all of it is there and verified, change the work tree.
 
@@ -179,6 +180,8 @@ def apply_plan(
         The leaf pages that hold what `plan.write` names; None for all.
     look
         Tells what a path of the work tree is now.
+    confirm
+        Called before anything changes; it raises when that is not wanted any more.
 
     Raises
     ------
@@ -203,6 +206,7 @@ def apply_plan(
                 hint="run it again when nothing writes to them",
                 paths=tuple(changed),
             )
+        confirm()
         _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
         rows = []
         remove_folder = shutil.rmtree if plan.looked_at is None else _remove_empty

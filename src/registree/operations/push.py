@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
-from registree.errors import IntegrityError, ObjectMissing
+from registree.errors import FormatError, IntegrityError, ObjectMissing
 from registree.git.upstream import push_branch
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile
@@ -65,10 +66,11 @@ def push(
     Conflict
         When somebody pushed commits first; payload that was sent stays sent.
     """
-    upstream = workspace.repository.upstream() if git and not names else None
+    repository = workspace.repository
     with workspace.writing():
+        head, upstream = repository.head(), repository.upstream()  # commits that come later wait for the next push
         store, others, is_default = _target(workspace, remote)
-        wanted = named_manifests(workspace, names)
+        wanted = named_manifests(workspace, names, head, upstream)
         plans = _plan(workspace, store, others, wanted)
         packs = {pack.id: pack for _, plan in plans for pack in (*plan.payload, *plan.pages)}
         size = sum(pack.size for pack in packs.values())
@@ -78,8 +80,9 @@ def push(
         send(workspace, (workspace.outbox, *others), store, plans, "push", share=is_default)
         if is_default:
             _drop_confirmed(workspace, store, wanted, {plan.manifest for _, plan in plans})
-        access = workspace.machine.access
-        where, refs = push_branch(workspace.repository, access, workspace.note_git_folder) if upstream else ("", [])
+        where, refs = "", list[str]()
+        if upstream is not None and git and not names:
+            where, refs = push_branch(repository, head, upstream, workspace.machine.access, workspace.note_git_folder)
     return PushResult(store.address, sent, len(packs), size, where, tuple(refs), dry_run=False)
 
 
@@ -159,8 +162,13 @@ def _published(workspace: Workspace, names: Collection[str]) -> list[ContentId]:
     if known is None or not repository.has_commit(known):
         return []
     source = workspace.registry()
-    files = [source.metafile(known, name) for name in names]
-    return [file.manifest for file in files if isinstance(file, DatasetFile)]
+    found = []
+    for name in names:
+        with suppress(FormatError):  # then all of it is asked for
+            file = source.metafile(known, name)
+            if isinstance(file, DatasetFile):
+                found.append(file.manifest)
+    return found
 
 
 def _drop_confirmed(

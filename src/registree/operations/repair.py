@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from registree.errors import IntegrityError, RegError
+from registree.errors import AuthError, IntegrityError, RegError, StoreError
 from registree.model.ids import ContentId
 from registree.model.places import Extent, PackRow
 from registree.operations.verify import remote_state
 from registree.source import Machine
 from registree.store.base import Store, write_at
-from registree.store.copying import copy_manifest, plan_missing, refuse_missing
+from registree.store.copying import copy_manifest, pack_file, plan_missing, refuse_missing
 from registree.store.directory import DirectoryStore
 from registree.store.files import hash_file
 from registree.store.layout import MANIFESTS, MAPS, PACKS, key
@@ -128,7 +128,9 @@ def _rebuild(
                 blob = machine.cache.get(kept, manifest)
                 if blob is not None:
                     rebuilt.write(key(folder, manifest), blob)
-            _note_pieces(reader, tree, machine, lost, lambda pack: _is_lost(pack, store, others, bad))
+            _note_pieces(
+                reader, tree, machine, lost, lambda pack: _is_lost(pack, store, others, bad, f"{rebuilt.root}-check")
+            )
     files = _LocalFiles(workspace, {piece.content for rows in lost.pieces.values() for piece in rows if piece.content})
     for identifier, pieces in lost.pieces.items():
         path = f"{rebuilt.root}-pack"
@@ -136,10 +138,18 @@ def _rebuild(
             rebuilt.adopt(key(PACKS, identifier), path)
 
 
-def _is_lost(pack: PackRow, store: Store, others: Sequence[Store], bad: Collection[bytes]) -> bool:
-    where = key(PACKS, pack.id)
-    held = [other for other in others if other.size(where) == pack.size]
-    return not held and (pack.id in bad or store.size(where) != pack.size)
+def _is_lost(pack: PackRow, store: Store, others: Sequence[Store], bad: Collection[bytes], scratch: str) -> bool:
+    """Tell whether a pack is nowhere whole; what others hold is read, and what the remote holds was read or counts."""
+    if pack.id not in bad and store.size(key(PACKS, pack.id)) == pack.size:
+        return False
+    try:
+        pack_file(others, pack, scratch)
+    except (IntegrityError, StoreError, AuthError):
+        return True
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(scratch)
+    return False
 
 
 def _note_pieces(

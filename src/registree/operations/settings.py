@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from registree.config import check_setting
-from registree.model.yamltext import load_mapping, render
+from registree.model.yamltext import decoding, load_mapping, render
 from registree.workspace import Workspace
 
 
@@ -17,7 +17,7 @@ def settings_path(workspace: Workspace | None, config_dir: str) -> str:
 def read_settings(path: str) -> dict[str, str]:
     """Return the settings that a file holds; none when there is no file."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file, decoding(path):
             text = file.read()
     except FileNotFoundError:
         return {}
@@ -35,7 +35,7 @@ def write_setting(path: str, name: str, value: str | None) -> None:
     if value is not None:
         check_setting(name, value)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file, decoding(path):
             text: str | None = file.read()
     except FileNotFoundError:
         text = None

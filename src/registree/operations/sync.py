@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import msgspec
@@ -57,19 +57,20 @@ def sync(
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
     results = [Restored(name, "failed", error=problem) for name, problem in broken.items()]
     for name in names:
-        metafile = workspace.imported(name)
+        workspace.imported(name)
         try:
             if check:
-                results.append(_sync_one(workspace, name, metafile, check=True, force=force))
+                results.append(_sync_one(workspace, name, check=True, force=force))
             else:
                 with workspace.writing():
-                    results.append(_sync_one(workspace, name, metafile, check=False, force=force))
+                    results.append(_sync_one(workspace, name, check=False, force=force))
         except RegError as error:
             results.append(Restored(name, "failed", error=error))
     return tuple(results)
 
 
-def _sync_one(workspace: Workspace, name: str, metafile: ImportFile, *, check: bool, force: bool) -> Restored:
+def _sync_one(workspace: Workspace, name: str, *, check: bool, force: bool) -> Restored:
+    metafile = workspace.imported(name)
     content = locked_content(workspace, metafile)
     if content.manifest != metafile.lock.manifest:
         raise IntegrityError(
@@ -80,9 +81,21 @@ def _sync_one(workspace: Workspace, name: str, metafile: ImportFile, *, check: b
 
 
 def restore(
-    workspace: Workspace, name: str, content: Content, placement: Placement, *, check: bool, force: bool
+    workspace: Workspace,
+    name: str,
+    content: Content,
+    placement: Placement,
+    *,
+    check: bool,
+    force: bool,
+    confirm: Callable[[], None] = lambda: None,
 ) -> Restored:
     """Make a work tree be what content says; files that no version has are left alone, edited ones stop it.
+
+    Parameters
+    ----------
+    confirm
+        See `apply_plan`.
 
     Raises
     ------
@@ -123,7 +136,9 @@ def restore(
     applied = Applied(0, 0, 0, 0)
     if plan.write or plan.delete:
         look = partial(observe_path, workspace.state, root, name)
-        applied = apply_plan(workspace.machine, content, None, plan, root, placement, None, look, verb="check out")
+        applied = apply_plan(
+            workspace.machine, content, None, plan, root, placement, None, look, verb="check out", confirm=confirm
+        )
         note_applied(workspace, name, content, applied)
     if plan.conflicts:
         raise Conflict(

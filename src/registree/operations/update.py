@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -85,15 +86,16 @@ def update(
         name for name, file in workspace.metafiles(broken).items() if isinstance(file, ImportFile)
     ]
     results = [UpdatedImport(name, "failed", "", error=problem) for name, problem in broken.items()]
-    edits: dict[str, Edit] = {}
+    written: dict[str, str] = {}
     if not names and not broken:
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
     with workspace.writing():
         for name, metafile in [(name, workspace.imported(name)) for name in names]:
             try:
                 result, after = _update_one(workspace, name, metafile, selector, dry_run=dry_run, force=force)
-                if workspace.imported(name).text != metafile.text:
-                    raise Conflict(f"{name}{METAFILE_SUFFIX} was changed meanwhile", hint="reg status says how")
+                _refuse_edited(workspace, name, metafile)
+                if after is not None:
+                    workspace.repository.edit({name + METAFILE_SUFFIX: after.render().encode()}, None)
             except RegError as error:
                 result, after = (
                     UpdatedImport(name, "failed", metafile.want, metafile.lock, metafile.lock, error=error),
@@ -101,7 +103,10 @@ def update(
                 )
             results.append(result)
             if result.error is None and not dry_run:  # also what a killed run wrote and did not stage or commit
-                edits[name + METAFILE_SUFFIX] = (after or metafile).render().encode()
+                written[name] = (after or metafile).render()
+        edits: dict[str, Edit] = {
+            name + METAFILE_SUFFIX: text.encode() for name, text in written.items() if _reads(workspace, name, text)
+        }
         if edits:
             workspace.repository.edit(edits, None)
         if message is not None and edits:
@@ -157,12 +162,25 @@ def _update_one(
                 reuse_from(root, gone),
                 partial(observe_path, workspace.state, root, name),
                 verb="update",
+                confirm=partial(_refuse_edited, workspace, name, metafile),
             )
             note_applied(workspace, name, content, applied)
     state = "would update" if dry_run else "updated"
     fetched, note = applied.fetched_bytes, found.resolution.note
     result = UpdatedImport(name, state, want, lock, after.lock, changes, fetched, note, on_disk=on_disk)
     return result, None if dry_run else after
+
+
+def _reads(workspace: Workspace, name: str, text: str) -> bool:
+    """Tell whether an import's metafile says that, and nothing else by now."""
+    with suppress(RegError):
+        return workspace.imported(name).text == text
+    return False
+
+
+def _refuse_edited(workspace: Workspace, name: str, metafile: ImportFile) -> None:
+    if workspace.imported(name).text != metafile.text:
+        raise Conflict(f"{name}{METAFILE_SUFFIX} was changed meanwhile", hint="reg status says how")
 
 
 def _check_tag(source: RegistrySource, name: str, lock: Lock, *, switching: bool) -> None:
@@ -194,8 +212,9 @@ def _readable(workspace: Workspace, metafile: ImportFile) -> Content | None:
 
 
 def _summary(before: Content | None, after: Content) -> DiffSummary:
-    old = before.entries() if before is not None else iter(())
-    return summarize(find_renames(diff_entries(old, after.entries())))
+    if before is None:
+        return summarize(find_renames(diff_entries((), after.entries())))
+    return summarize(find_renames(change for change, _ in _changes(before, after, *_differing(before, after))))
 
 
 def _plan_update(
@@ -209,18 +228,26 @@ def _plan_update(
         steps = [unhidden(workspace, name, step) for step in join_three((), after.entries(), found)]
         plan = plan_steps(steps, root, restore=True, force=force, looked_at=began)
         return plan, _summary(None, after), None, []
-    old_leaves, new_leaves = before.leaves(), after.leaves()
-    if before.tree is not None and after.tree is not None:
-        old_refs, new_refs = differing_pages([x.ref for x in old_leaves], [x.ref for x in new_leaves])
-        old_ids, new_ids = {ref.page for ref in old_refs}, {ref.page for ref in new_refs}
-        old_leaves = [leaf for leaf in old_leaves if leaf.ref.page in old_ids]
-        new_leaves = [leaf for leaf in new_leaves if leaf.ref.page in new_ids]
+    old_leaves, new_leaves = _differing(before, after)
     found_changes = list(_changes(before, after, old_leaves, new_leaves))
     changes = [change for change, _ in found_changes]
     gone = [(change.before, extents) for change, extents in found_changes if change.before is not None]
     steps = [Step(c.path, c.before, c.after, observe_path(workspace.state, root, name, c.path)) for c in changes]
     plan = plan_steps(steps, root, restore=False, force=force, looked_at=began)
     return plan, summarize(find_renames(changes)), new_leaves if after.tree is not None else None, gone
+
+
+def _differing(before: Content, after: Content) -> tuple[list[Leaf], list[Leaf]]:
+    """Return the leaf pages of two versions that they do not share."""
+    old_leaves, new_leaves = before.leaves(), after.leaves()
+    if before.tree is None or after.tree is None:
+        return old_leaves, new_leaves
+    old_refs, new_refs = differing_pages([x.ref for x in old_leaves], [x.ref for x in new_leaves])
+    old_ids, new_ids = {ref.page for ref in old_refs}, {ref.page for ref in new_refs}
+    return (
+        [leaf for leaf in old_leaves if leaf.ref.page in old_ids],
+        [leaf for leaf in new_leaves if leaf.ref.page in new_ids],
+    )
 
 
 def _changes(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
 
-from registree.errors import AuthError, IntegrityError, ObjectMissing, StoreError
+from registree.errors import AuthError, IntegrityError, ObjectMissing, RegError, StoreError
 from registree.execute import Progress, run_all
 from registree.model.ids import id_text
 from registree.model.places import ChildPlace, PackRow
@@ -91,16 +91,19 @@ def plan_missing(
     pages, payload = packs_of(reader, tree, new, trusted)
     if published is not None:
         payload = published.without(payload, tree)
-    absent = _absent(remote, [*pages.values(), *payload.values()], executor) | (set(again) & {*pages, *payload})
-    held = {pack.id for pack in (*payload.values(), *pages.values()) if pack.id in absent and _find(sources, pack)}
+    every = (*payload.values(), *pages.values())
+    absent = _absent(remote, every, executor) | (set(again) & {*pages, *payload})
+    held = _held(sources, [pack for pack in every if pack.id in absent], executor)
+    # a push may have ended between packs that are there and their lists
+    listed = held | _held(sources[:1], [pack for pack in payload.values() if pack.id not in absent], executor)
     return CopyPlan(
         manifest,
         tree.store,
         compress(tree.root_map) if tree.root_map else b"",
-        tuple(pack for pack in payload.values() if _find(sources, pack)),
+        tuple(pack for pack in payload.values() if pack.id in listed),
         tuple(pack for pack in payload.values() if pack.id in held),
         tuple(pack for pack in pages.values() if pack.id in held),
-        tuple(pack for pack in (*payload.values(), *pages.values()) if pack.id in absent - held),
+        tuple(pack for pack in every if pack.id in absent - held),
         tree.totals.files,
     )
 
@@ -133,19 +136,17 @@ def _absent(remote: Store, packs: Sequence[PackRow], executor: Executor) -> set[
     return {pack.id for pack, size in zip(packs, sizes, strict=True) if size != pack.size}
 
 
-def _find(sources: Sequence[Store], pack: PackRow) -> Store | None:
-    where = key(PACKS, pack.id)
-    return _holder(sources, where, pack.size) or _holder(sources, where)  # one of another size is named as damaged
+def _held(sources: Sequence[Store], packs: Sequence[PackRow], executor: Executor) -> set[bytes]:
+    holders = executor.map(lambda pack: next(_holders(sources, key(PACKS, pack.id)), None), packs)
+    return {pack.id for pack, holder in zip(packs, holders, strict=True) if holder is not None}
 
 
-def _holder(sources: Sequence[Store], where: str, size: int | None = None) -> Store | None:
-    """Return the first store that has an object (of a size in bytes); one that cannot be asked has nothing."""
+def _holders(sources: Sequence[Store], where: str) -> Iterator[Store]:
+    """Give the stores that have an object; one that cannot be asked has nothing."""
     for store in sources:
         with suppress(StoreError, AuthError):
-            found = store.size(where)
-            if found is not None and size in (None, found):
-                return store
-    return None
+            if store.size(where) is not None:
+                yield store
 
 
 def refuse_missing(plan: CopyPlan, remote: Store, name: str) -> None:
@@ -161,7 +162,8 @@ def refuse_missing(plan: CopyPlan, remote: Store, name: str) -> None:
         raise IntegrityError(
             f"{name}: version {id_text(plan.manifest)} needs {len(names)} packs that are neither in the outbox "
             f"nor in {remote.address}, the first is {names[0][:15]}…",
-            hint=f"check out that version and run reg add {name} again, or push from where it was added",
+            hint=f"run reg add {name} again, or push from where it was added; "
+            "reg push --repair looks for the bytes in every file that is here",
             paths=names,
         )
 
@@ -209,7 +211,7 @@ def copy_manifest(
 
     def send_list(pack: PackRow) -> None:
         where = key(CHUNKS, pack.id)
-        holder = _holder(sources, where)
+        holder = next(_holders(sources, where), None)
         if holder is not None and remote.size(where) is None:
             remote.write(where, holder.read(where))
 
@@ -224,11 +226,25 @@ def copy_manifest(
 
 
 def pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
-    """Return a file with a pack's verified bytes: the outbox's own, or gathered at `scratch`."""
-    holder = _find(sources, pack)
+    """Return a file with a pack's verified bytes: the outbox's own, or gathered at `scratch`.
+
+    Raises
+    ------
+    IntegrityError
+        When nobody holds it whole.
+    """
     where = key(PACKS, pack.id)
-    if holder is None:
-        raise ObjectMissing(where, "any store known here")
+    problem: RegError = ObjectMissing(where, "any store known here")
+    for number, holder in enumerate(_holders(sources, where)):
+        try:
+            return _file_of(holder, pack, scratch)
+        except (IntegrityError, StoreError, AuthError) as error:
+            problem = problem if number else error
+    raise problem
+
+
+def _file_of(holder: Store, pack: PackRow, scratch: str) -> str:
+    where = key(PACKS, pack.id)
     if isinstance(holder, Outbox):
         return holder.pack_file(where, scratch)
     descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
@@ -26,6 +27,7 @@ from registree.store.tree_writer import WrittenTree
 IN_PLACE = "in-place"
 _TEMPORARY = "tmp"
 _PUBLISHING = "tmp/publishing"
+_GONE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class Outbox(DirectoryStore):
@@ -45,6 +47,7 @@ class Outbox(DirectoryStore):
         super().__init__(root, f"the outbox {root}")
         self.work_tree = work_tree
         self._unchanged: frozenset[bytes] = frozenset()
+        self._began = 0
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         """See `Store.read`; bytes in place are read from the work tree, unchecked, as from any store."""
@@ -56,7 +59,9 @@ class Outbox(DirectoryStore):
                 raise
             total = sum(row[2] for row in sources)
             wanted = total - offset if length is None else length
-            content = b"".join(read_sources(_slice(sources, offset, wanted)))
+            content = b""
+            with suppress(*_GONE):
+                content = b"".join(read_sources(_slice(sources, offset, wanted)))
             if len(content) < wanted:
                 raise ObjectMissing(
                     key, self.address, hint="a file that was added in place is gone or shorter"
@@ -119,20 +124,19 @@ class Outbox(DirectoryStore):
                 for path, start, length in rows
             ]
             if moved != rows:
-                before = self.noted_at(pack)
-                self._write_sources(name, moved)
-                os.utime(self.path(name), ns=(before, before))
+                self._write_sources(name, moved, self.noted_at(pack))
 
     def noted_at(self, key: str) -> int:
-        """Return when the files that hold a pack were noted (nanoseconds since the epoch); 0 for no such pack."""
+        """Return when the run began that read the files which hold a pack (nanoseconds since the epoch); 0 for none."""
         try:
             return os.stat(self.path(IN_PLACE + key.removeprefix(PACKS))).st_mtime_ns
         except FileNotFoundError:
             return 0
 
-    def _write_sources(self, name: str, sources: list[tuple[str, int, int]]) -> None:
+    def _write_sources(self, name: str, sources: list[tuple[str, int, int]], noted_at: int) -> None:
         rows = [(os.path.relpath(path, self.work_tree), start, length) for path, start, length in sources]
         self.write(name, msgspec.json.encode(rows))
+        os.utime(self.path(name), ns=(noted_at, noted_at))
 
     def place_of(self, pack: bytes) -> str:
         """Return where a pack's bytes lie, relative to the work tree."""
@@ -163,7 +167,7 @@ class Outbox(DirectoryStore):
                 with open(scratch, "wb") as file:
                     for block in read_sources(from_files):
                         file.write(block)
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            except _GONE as error:
                 raise IntegrityError(
                     f"{error.filename} was added in place and is gone, and no store holds its bytes",
                     hint="put it back, or run reg add again for that dataset",
@@ -216,6 +220,7 @@ class Outbox(DirectoryStore):
         shutil.rmtree(folder, ignore_errors=True)
         self.sweep()
         os.makedirs(folder)
+        self._began = time.time_ns()
         return folder
 
     def _note_publishing(self, packs: Sequence[OpenPack], trees: Sequence[WrittenTree]) -> None:
@@ -257,7 +262,7 @@ class Outbox(DirectoryStore):
             if pack.sources is None:
                 self.adopt(key(PACKS, pack.row.id), pack.path)
             else:
-                self._write_sources(key(IN_PLACE, pack.row.id), pack.sources)
+                self._write_sources(key(IN_PLACE, pack.row.id), pack.sources, self._began)
             if pack.chunked:
                 self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks())))
         folders = {os.path.dirname(self.path(key(PACKS, pack.row.id))) for pack in every if pack.row is not None}

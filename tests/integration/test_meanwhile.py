@@ -1,0 +1,171 @@
+"""What somebody else does while a command works is neither lost nor undone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from registree.operations import moving, placing, push
+from registree.workspace import Workspace
+from tests.conftest import Reg, git, tree, write
+
+REFUSED = 7
+Meanwhile = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
+    """Let something happen when all that a command brings is there, and before it changes the work tree."""
+    real = placing._verified_at
+
+    def arrange(act: Callable[[], object]) -> None:
+        def verified_at(size: int) -> int:
+            act()
+            return real(size)
+
+        monkeypatch.setattr(placing, "_verified_at", verified_at)
+
+    return arrange
+
+
+@pytest.mark.parametrize("path", ["a", "b"])
+def test_edit_while_another_version_comes_is_kept(pushed: Path, path: str, meanwhile: Meanwhile, reg: Reg) -> None:
+    """`a` would be written over; where `b` comes from the older version there was nothing before."""
+    before = {"a": b"two"}
+    meanwhile(lambda: write(pushed, {f"D/{path}": "mine"}))
+    ran = reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert "meanwhile" in ran.err
+    assert tree(pushed / "D") == {**before, path: b"mine"}
+
+
+def test_file_that_comes_into_a_folder_where_a_file_is_to_be_is_kept(
+    registry: Path, meanwhile: Meanwhile, reg: Reg
+) -> None:
+    write(registry, {"D/a": "file", "D/k": "k"})
+    reg(registry, "add", "D", "-m", "v1")
+    (registry / "D/a").unlink()
+    write(registry, {"D/a/inner": "inner"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    meanwhile(lambda: write(registry, {"D/a/mine": "mine"}))
+    reg(registry, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert (registry / "D/a/mine").read_text() == "mine"
+
+
+def test_file_that_comes_where_a_folder_is_to_be_is_kept(pushed: Path, meanwhile: Meanwhile, reg: Reg) -> None:
+    write(pushed, {"D/sub/inner": "inner"})
+    reg(pushed, "add", "D", "-m", "v3")
+    shutil.rmtree(pushed / "D/sub")
+    reg(pushed, "add", "D", "-m", "v4")
+    meanwhile(lambda: write(pushed, {"D/sub": "mine"}))
+    reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert (pushed / "D/sub").read_text() == "mine"
+
+
+def test_update_leaves_a_metafile_alone_that_was_changed_meanwhile(
+    pushed: Path, consumer: Path, meanwhile: Meanwhile, reg: Reg
+) -> None:
+    reg(consumer, "import", pushed, "D")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    metafile = consumer / "D.reg.yaml"
+    edited = metafile.read_text() + "# mine\n"
+    meanwhile(lambda: metafile.write_text(edited))
+    reg(consumer, "update", code=REFUSED)
+    assert metafile.read_text() == edited
+    assert tree(consumer / "D") == {"a": b"two"}
+
+
+@pytest.mark.parametrize("revision", ["v2", "main"])
+def test_update_keeps_an_edit_of_the_metafile_that_was_moved_before(
+    pushed: Path, consumer: Path, revision: str, meanwhile: Meanwhile, reg: Reg
+) -> None:
+    git(pushed, "tag", "v2")
+    reg(consumer, "import", pushed, "D", "-o", "A", "--rev", revision, "-m", "A")
+    reg(consumer, "import", pushed, "D", "-o", "B")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    metafile = consumer / "A.reg.yaml"
+
+    def edit() -> None:
+        if tree(consumer / "A") == {"a": b"three" if revision == "main" else b"two"}:
+            metafile.write_text(metafile.read_text() + "# mine\n")
+
+    meanwhile(edit)
+    reg(consumer, "update", "-m", "all")
+    assert metafile.read_text().endswith("# mine\n")
+    assert "# mine" not in git(consumer, "show", "HEAD:A.reg.yaml")
+    assert tree(consumer / "B") == {"a": b"three"}
+
+
+def test_checkout_keeps_a_metafile_that_was_changed_meanwhile(pushed: Path, meanwhile: Meanwhile, reg: Reg) -> None:
+    metafile = pushed / "D.reg.yaml"
+    edited = metafile.read_text() + "# mine\n"
+    meanwhile(lambda: metafile.write_text(edited))
+    assert "not committed" in reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED).err
+    assert metafile.read_text() == edited
+    assert tree(pushed / "D") == {"a": b"two"}
+
+
+@pytest.mark.parametrize("path", ["D/a", "D/new", "D/sub/new"])
+def test_remove_puts_back_what_was_written_while_it_compared(
+    pushed: Path, path: str, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    real = moving._require_stored
+
+    def require_stored(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
+        write(pushed, {path: "mine"})
+
+    monkeypatch.setattr(moving, "_require_stored", require_stored)
+    assert "meanwhile" in reg(pushed, "remove", "D", "-m", "gone", code=REFUSED).err
+    assert (pushed / path).read_text() == "mine"
+    assert sorted(place.name for place in pushed.iterdir() if "reg-new" in place.name) == []
+    assert (pushed / "D.reg.yaml").exists()
+
+
+def test_push_sends_the_commits_that_it_looked_at(
+    pushed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    git(tmp_path, "init", "-q", "--bare", "upstream.git")
+    git(pushed, "remote", "add", "origin", str(tmp_path / "upstream.git"))
+    git(pushed, "push", "-q", "-u", "origin", "main")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    looked_at = git(pushed, "rev-parse", "HEAD")
+    real = push.send
+
+    def send(*args: object, **options: object) -> None:
+        real(*args, **options)  # type: ignore[arg-type]
+        git(pushed, "commit", "-q", "--allow-empty", "-m", "later")
+
+    monkeypatch.setattr(push, "send", send)
+    reg(pushed, "push")
+    assert git(tmp_path / "upstream.git", "rev-parse", "main") == looked_at
+
+
+def test_sync_makes_files_be_what_the_lock_says_when_its_turn_comes(
+    pushed: Path, consumer: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    reg(consumer, "import", pushed, "D")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    real = Workspace.writing
+
+    @contextmanager
+    def writing(self: Workspace) -> Iterator[None]:
+        monkeypatch.setattr(Workspace, "writing", real)
+        reg(consumer, "update")
+        with real(self):
+            yield
+
+    monkeypatch.setattr(Workspace, "writing", writing)
+    reg(consumer, "sync")
+    assert tree(consumer / "D") == {"a": b"three"}
