@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -116,10 +115,10 @@ def _promises(results: Mapping[str, Any]) -> list[str]:
     for part, table, what, measured, bound, unit, at_least in _PROMISES:
         try:
             found = measured(list(results[part]["costs"].values())[table])
-            held = "yes" if (found >= bound if at_least else found <= bound) else "no"
+            shown, held = f"{found:.3g}", "yes" if (found >= bound if at_least else found <= bound) else "no"
         except KeyError:
-            found, held = math.nan, "not measured"
-        rows.append(f"| {what} | {'at least' if at_least else 'at most'} {bound:g}{unit} | {found:.3g} | {held} |")
+            shown, held = "", "not measured"
+        rows.append(f"| {what} | {'at least' if at_least else 'at most'} {bound:g}{unit} | {shown} | {held} |")
     every = [costs for part in results.values() for jobs in part["costs"].values() for costs in jobs.values()]
     largest = max(cost["memory"] for by_tool in every for cost in by_tool.get(REG, [])) / 1e6
     rows.append(f"| anything here | at most 500 MB of memory | {largest:.0f} | {'yes' if largest <= 500 else 'no'} |")

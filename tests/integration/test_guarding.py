@@ -255,6 +255,10 @@ def test_what_was_added_in_place_and_is_gone_comes_from_another_remote(
     (registry / "D/a").unlink()
     reg(registry, "checkout", "D")
     assert tree(registry / "D") == {"a": b"only", "b": b"b"}
+    (registry / "D/a").unlink()
+    (registry / "D/a").symlink_to("a")  # cannot be read
+    reg(tmp_path, "get", registry, "D", "-o", "got")
+    assert tree(tmp_path / "got") == {"a": b"only", "b": b"b"}
 
 
 def test_file_edited_while_it_is_added_in_place_is_stored_by_the_next_add(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from registree.operations import moving, placing, push
+from registree.store.state import wait_for_clock
 from registree.workspace import Workspace
 from tests.conftest import Reg, git, tree, write
 
@@ -108,13 +111,13 @@ def test_checkout_keeps_a_metafile_that_was_changed_meanwhile(pushed: Path, mean
     metafile = pushed / "D.reg.yaml"
     edited = metafile.read_text() + "# mine\n"
     meanwhile(lambda: metafile.write_text(edited))
-    assert "not committed" in reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED).err
+    assert "meanwhile" in reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED).err
     assert metafile.read_text() == edited
     assert tree(pushed / "D") == {"a": b"two"}
 
 
 @pytest.mark.parametrize("path", ["D/a", "D/new", "D/sub/new"])
-def test_remove_puts_back_what_was_written_while_it_compared(
+def test_remove_keeps_what_was_written_while_it_compared(
     pushed: Path, path: str, monkeypatch: pytest.MonkeyPatch, reg: Reg
 ) -> None:
     real = moving._require_stored
@@ -125,9 +128,58 @@ def test_remove_puts_back_what_was_written_while_it_compared(
 
     monkeypatch.setattr(moving, "_require_stored", require_stored)
     assert "meanwhile" in reg(pushed, "remove", "D", "-m", "gone", code=REFUSED).err
-    assert (pushed / path).read_text() == "mine"
-    assert sorted(place.name for place in pushed.iterdir() if "reg-new" in place.name) == []
+    assert tree(pushed / "D") == {"a": b"two"} | {path[2:]: b"mine"}
     assert (pushed / "D.reg.yaml").exists()
+
+
+def test_remove_keeps_what_was_written_while_it_deleted(
+    pushed: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    write(pushed, {"D/b": "b", "D/sub/c": "c"})
+    reg(pushed, "add", "D", "-m", "v3")
+    real = os.unlink
+    left = {"a", "b", "c"}
+
+    def unlink(path: str) -> None:
+        real(path)
+        left.discard(os.path.basename(path))
+        if len(left) == 2:
+            for name in left:
+                write(pushed, {f"D/{'sub/' if name == 'c' else ''}{name}": "mine"})
+
+    monkeypatch.setattr(moving.os, "unlink", unlink)
+    assert "reg checkout" in reg(pushed, "remove", "D", "-m", "gone", code=REFUSED).err
+    monkeypatch.undo()
+    assert sorted(tree(pushed / "D").values()) == [b"mine", b"mine"]
+
+
+def test_remove_of_files_with_times_to_come(pushed: Path, reg: Reg) -> None:
+    os.utime(pushed / "D/a", (2**31, 2**31))
+    reg(pushed, "add", "D")
+    wait_for_clock(time.time_ns())
+    reg(pushed, "remove", "D", "-m", "gone")
+    assert not (pushed / "D").exists()
+
+
+def test_update_of_one_import_named_twice_is_one_update(pushed: Path, consumer: Path, reg: Reg) -> None:
+    reg(consumer, "import", pushed, "D")
+    write(pushed, {"D/a": "three"})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    reg(consumer, "update", "D", "D.reg.yaml")
+    assert tree(consumer / "D") == {"a": b"three"}
+
+
+def test_checkout_of_what_is_not_here_keeps_a_metafile_that_was_changed_meanwhile(
+    pushed: Path, meanwhile: Meanwhile, reg: Reg
+) -> None:
+    shutil.rmtree(pushed / "D")
+    metafile = pushed / "D.reg.yaml"
+    edited = metafile.read_text() + "# mine\n"
+    meanwhile(lambda: metafile.write_text(edited))
+    reg(pushed, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert metafile.read_text() == edited
+    assert not (pushed / "D").exists()
 
 
 def test_push_sends_the_commits_that_it_looked_at(

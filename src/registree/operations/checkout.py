@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
@@ -17,7 +18,7 @@ from registree.model.selectors import not_found
 from registree.model.targets import Target
 from registree.operations.content import Content, resolve_target
 from registree.operations.get import COPIES
-from registree.operations.guarding import refuse_uncommitted
+from registree.operations.guarding import refuse_edited, refuse_uncommitted
 from registree.operations.sync import Restored, restore
 from registree.workspace import Workspace
 
@@ -43,12 +44,18 @@ def checkout(
         broken: dict[str, FormatError] = {}
         chosen = _choose(workspace, names, revision, broken)
         failed = [Restored(name, "failed", error=error) for name, error in broken.items()]
+        confirm: dict[str, Callable[[], None]] = {}
         if revision and not force:
+            there = {name: workspace.read_metafile(name) for name in chosen}
             refuse_uncommitted(workspace, chosen)
+            for name, found in there.items():
+                confirm[name] = partial(refuse_edited, workspace, name, found.text if found is not None else None)
         return (
             *failed,
             *(
-                _checkout_one(workspace, name, file, revision, force=force, dry_run=dry_run)
+                _checkout_one(
+                    workspace, name, file, revision, confirm.get(name, lambda: None), force=force, dry_run=dry_run
+                )
                 for name, file in chosen.items()
             ),
         )
@@ -75,12 +82,15 @@ def _choose(
 
 
 def _checkout_one(
-    workspace: Workspace, name: str, file: DatasetFile, revision: str, *, force: bool, dry_run: bool
+    workspace: Workspace,
+    name: str,
+    file: DatasetFile,
+    revision: str,
+    confirm: Callable[[], None],
+    *,
+    force: bool,
+    dry_run: bool,
 ) -> Restored:
-    def confirm() -> None:
-        if revision and not force:
-            refuse_uncommitted(workspace, {name: file})
-
     try:
         reader = workspace.reader()
         content = Content(workspace.registry(), reader, reader.open(file.manifest), Selection(), file.manifest)

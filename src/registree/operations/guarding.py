@@ -74,3 +74,16 @@ def refuse_uncommitted(workspace: Workspace, chosen: Mapping[str, DatasetFile | 
             hint="reg commit -m MESSAGE keeps it; --force drops it",
             paths=tuple(lost),
         )
+
+
+def refuse_edited(workspace: Workspace, name: str, text: str | None) -> None:
+    """Refuse when a metafile says something else than a text by now (None: when there is one).
+
+    Raises
+    ------
+    Conflict
+        Then.
+    """
+    there = workspace.read_metafile(name)
+    if (there.text if there is not None else None) != text:
+        raise Conflict(f"{name}{METAFILE_SUFFIX} was changed meanwhile", hint="reg status says how")

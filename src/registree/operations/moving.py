@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
@@ -20,8 +21,7 @@ from registree.model.yamltext import decoding
 from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
-from registree.store.staging import MOVED_AWAY, remove_stale_staging, staging
-from registree.store.state import clock_step, file_stat, wait_for_clock
+from registree.store.state import clock_step, wait_for_clock
 from registree.workspace import Workspace
 
 
@@ -59,7 +59,6 @@ def remove(
     with workspace.writing():
         metafile = _metafile(workspace, name, committed=message is not None)
         place = os.path.join(workspace.root, name)
-        remove_stale_staging(place)
         delete = os.path.lexists(place) and not keep
         looked_at = wait_for_clock(time.time_ns()) if delete and not force else None
         if delete and not force:
@@ -105,31 +104,39 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
 
 
 def _delete(place: str, looked_at: int | None) -> None:
-    """Delete a dataset's files: what changed since they were looked at has its name again, and so has all else."""
-    with staging(place) as folder:
-        moved = os.path.join(folder, MOVED_AWAY)
-        os.rename(place, moved)  # who writes to them by their names comes too late from now on
-        if looked_at is not None and _newest(moved) > looked_at - clock_step(looked_at):
-            raise Conflict(f"{place} changed meanwhile, and nothing was deleted", hint="run it again")
-        gone = os.path.join(folder, "gone")
-        os.rename(moved, gone)
-        if os.path.islink(gone) or not os.path.isdir(gone):
-            return
-        try:
-            shutil.rmtree(gone)
-        except OSError:
-            os.rename(gone, place)
-            raise
+    """Delete a dataset's files, but none that changed since they were looked at (None: whatever they are)."""
+    if looked_at is not None:
+        for path in _bottom_up(place):
+            _refuse_changed(path, looked_at, "nothing was deleted")
+    for path in _bottom_up(place):
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rmdir(path)
+            continue
+        if looked_at is not None:  # once more: deleting many takes its time
+            _refuse_changed(path, looked_at, f"reg checkout brings back what was deleted of {place}")
+        os.unlink(path)
 
 
-def _newest(place: str) -> int:
-    """Return when the last of what is at a place changed (nanoseconds since the epoch)."""
-    newest = os.lstat(place).st_mtime_ns  # its name has just changed, and with that its own time of change
-    for folder, folders, files in os.walk(place):
-        for name in (*folders, *files):
-            found = file_stat(os.lstat(os.path.join(folder, name)))
-            newest = max(newest, found.mtime, found.ctime)
-    return newest
+def _bottom_up(place: str) -> Iterator[str]:
+    """Give the paths of all files, links and folders at a place, what is in a folder before the folder."""
+    if os.path.islink(place) or not os.path.isdir(place):
+        yield place
+        return
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(place, topdown=False, onerror=fail):
+        yield from (os.path.join(folder, name) for name in names)
+        yield from filter(os.path.islink, (os.path.join(folder, name) for name in folders))
+        yield folder
+
+
+def _refuse_changed(path: str, looked_at: int, what: str) -> None:
+    with suppress(FileNotFoundError):
+        changed = os.lstat(path).st_ctime_ns
+        if changed > looked_at - clock_step(changed):
+            raise Conflict(f"{path} changed meanwhile, and {what}", hint="run it again when nothing writes there")
 
 
 def _metafile(workspace: Workspace, name: str, *, committed: bool = True) -> Metafile:

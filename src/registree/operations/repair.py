@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -16,7 +17,7 @@ from registree.model.places import Extent, PackRow
 from registree.operations.verify import remote_state
 from registree.source import Machine
 from registree.store.base import Store, write_at
-from registree.store.copying import copy_manifest, pack_file, plan_missing, refuse_missing
+from registree.store.copying import CopyPlan, copy_manifest, pack_file, plan_missing, refuse_missing
 from registree.store.directory import DirectoryStore
 from registree.store.files import hash_file
 from registree.store.layout import MANIFESTS, MAPS, PACKS, key
@@ -84,22 +85,31 @@ def repair(
     rebuilt = DirectoryStore(os.path.join(scratch, "rebuilt"))
     packs: dict[bytes, int] = {}
     lost = []
+    sources = (*others, rebuilt)
+
+    def mend(manifest: ContentId) -> CopyPlan:
+        name, again = wanted[manifest], state.bad_packs.keys() - packs.keys()
+        plan = plan_missing(sources, store, manifest, machine.executor, again=again)
+        refuse_missing(plan, store, name)
+        send = partial(
+            copy_manifest, sources, store, plan, machine.executor, machine.progress, scratch=scratch, name=name
+        )
+        if not dry_run:
+            store.ensure_marker()
+            try:
+                send()
+            except IntegrityError:  # a copy that has the right size is damaged
+                _rebuild(workspace, store, others, rebuilt, [manifest], state.bad_packs, read=True)
+                send()
+        return plan
+
     try:
         if wanted and not bad and not dry_run:
             store.ensure_marker()
         _rebuild(workspace, store, others, rebuilt, bad, state.bad_packs)
         for manifest in bad:
-            sources = (*others, rebuilt)
             try:
-                plan = plan_missing(
-                    sources, store, manifest, machine.executor, again=state.bad_packs.keys() - packs.keys()
-                )
-                refuse_missing(plan, store, wanted[manifest])
-                if not dry_run:
-                    store.ensure_marker()
-                    copy_manifest(
-                        sources, store, plan, machine.executor, machine.progress, scratch=scratch, name=wanted[manifest]
-                    )
+                plan = mend(manifest)
             except IntegrityError as error:
                 lost.append(error.message)
                 continue
@@ -116,11 +126,28 @@ def _rebuild(
     rebuilt: DirectoryStore,
     manifests: Sequence[ContentId],
     bad: Collection[bytes],
+    *,
+    read: bool = False,
 ) -> None:
-    """Make packs that no store holds once more, of files and pages that are still on this machine."""
+    """Make packs that no store holds once more, of files and pages that are still on this machine.
+
+    Parameters
+    ----------
+    read
+        Whether what stores hold is read, too; else its size is believed.
+    """
     machine = workspace.machine
     reader = TreeReader((*others, store), machine.cache, machine.executor)
     lost = _Lost()
+
+    def is_lost(pack: PackRow) -> bool:
+        where = key(PACKS, pack.id)
+        if pack.id not in bad and store.size(where) == pack.size:
+            return False
+        if not read:
+            return all(other.size(where) != pack.size for other in others)
+        return not _is_whole(others, pack, f"{rebuilt.root}-check")
+
     for manifest in manifests:
         with suppress(RegError):  # what cannot be read here either is named as lost in the end
             tree = reader.open(manifest)
@@ -128,9 +155,7 @@ def _rebuild(
                 blob = machine.cache.get(kept, manifest)
                 if blob is not None:
                     rebuilt.write(key(folder, manifest), blob)
-            _note_pieces(
-                reader, tree, machine, lost, lambda pack: _is_lost(pack, store, others, bad, f"{rebuilt.root}-check")
-            )
+            _note_pieces(reader, tree, machine, lost, is_lost)
     files = _LocalFiles(workspace, {piece.content for rows in lost.pieces.values() for piece in rows if piece.content})
     for identifier, pieces in lost.pieces.items():
         path = f"{rebuilt.root}-pack"
@@ -138,18 +163,16 @@ def _rebuild(
             rebuilt.adopt(key(PACKS, identifier), path)
 
 
-def _is_lost(pack: PackRow, store: Store, others: Sequence[Store], bad: Collection[bytes], scratch: str) -> bool:
-    """Tell whether a pack is nowhere whole; what others hold is read, and what the remote holds was read or counts."""
-    if pack.id not in bad and store.size(key(PACKS, pack.id)) == pack.size:
-        return False
+def _is_whole(stores: Sequence[Store], pack: PackRow, scratch: str) -> bool:
+    """Tell whether one of some stores has a pack whole, by reading it."""
     try:
-        pack_file(others, pack, scratch)
+        pack_file(stores, pack, scratch)
     except (IntegrityError, StoreError, AuthError):
-        return True
+        return False
     finally:
         with suppress(FileNotFoundError):
             os.unlink(scratch)
-    return False
+    return True
 
 
 def _note_pieces(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import msgspec
@@ -57,7 +58,7 @@ def sync(
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
     results = [Restored(name, "failed", error=problem) for name, problem in broken.items()]
     for name in names:
-        workspace.imported(name)
+        workspace.imported(name)  # a name that is none stops all of it
         try:
             if check:
                 results.append(_sync_one(workspace, name, check=True, force=force))
@@ -110,8 +111,9 @@ def restore(
             return Restored(name, "differs", paths=(name,))
         learning = Learning(workspace.state, name)
         applied = place_new(
-            workspace.machine, content, root, placement, replace=False, verb="check out", learning=learning
-        )
+            workspace.machine, content, root, placement,
+            replace=False, verb="check out", announced=_confirmed(confirm), learning=learning,
+        )  # fmt: skip
         learning.finish(content.manifest, applied.at)
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
     learnt: list[tuple[str, Stat]] = []
@@ -148,6 +150,12 @@ def restore(
             paths=plan.conflicts,
         )
     return Restored(name, "synced", applied.written, applied.deleted, applied.fetched_bytes)
+
+
+@contextmanager
+def _confirmed(confirm: Callable[[], None]) -> Iterator[None]:
+    confirm()
+    yield
 
 
 def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:

@@ -31,6 +31,7 @@ from registree.model.selection import Selection
 from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
 from registree.operations.content import Content, Item, Resolved, content_at, resolve_target
+from registree.operations.guarding import refuse_edited
 from registree.operations.imports import import_placement, locked_content, make_lock
 from registree.operations.observing import observe_path, observe_tree, unhidden
 from registree.operations.placing import Applied, apply_plan, note_applied, reuse_from
@@ -82,7 +83,7 @@ def update(
     A row for each import: one that fails does not stop the others.
     """
     broken: dict[str, FormatError] = {}
-    names: list[str] = [parse_dataset_name(target) for target in targets] or [
+    names: list[str] = list(dict.fromkeys(map(parse_dataset_name, targets))) or [
         name for name, file in workspace.metafiles(broken).items() if isinstance(file, ImportFile)
     ]
     results = [UpdatedImport(name, "failed", "", error=problem) for name, problem in broken.items()]
@@ -93,9 +94,10 @@ def update(
         for name, metafile in [(name, workspace.imported(name)) for name in names]:
             try:
                 result, after = _update_one(workspace, name, metafile, selector, dry_run=dry_run, force=force)
-                _refuse_edited(workspace, name, metafile)
+                refuse_edited(workspace, name, metafile.text)
                 if after is not None:
-                    workspace.repository.edit({name + METAFILE_SUFFIX: after.render().encode()}, None)
+                    with workspace.repository.edited_files({name + METAFILE_SUFFIX: after.render().encode()}):
+                        pass  # all are staged at once, in the end
             except RegError as error:
                 result, after = (
                     UpdatedImport(name, "failed", metafile.want, metafile.lock, metafile.lock, error=error),
@@ -162,7 +164,7 @@ def _update_one(
                 reuse_from(root, gone),
                 partial(observe_path, workspace.state, root, name),
                 verb="update",
-                confirm=partial(_refuse_edited, workspace, name, metafile),
+                confirm=partial(refuse_edited, workspace, name, metafile.text),
             )
             note_applied(workspace, name, content, applied)
     state = "would update" if dry_run else "updated"
@@ -176,11 +178,6 @@ def _reads(workspace: Workspace, name: str, text: str) -> bool:
     with suppress(RegError):
         return workspace.imported(name).text == text
     return False
-
-
-def _refuse_edited(workspace: Workspace, name: str, metafile: ImportFile) -> None:
-    if workspace.imported(name).text != metafile.text:
-        raise Conflict(f"{name}{METAFILE_SUFFIX} was changed meanwhile", hint="reg status says how")
 
 
 def _check_tag(source: RegistrySource, name: str, lock: Lock, *, switching: bool) -> None:

@@ -230,8 +230,8 @@ def pack_file(sources: Sequence[Store], pack: PackRow, scratch: str) -> str:
 
     Raises
     ------
-    IntegrityError
-        When nobody holds it whole.
+    IntegrityError, StoreError, AuthError
+        What the first who has it said, when nobody gives it whole.
     """
     where = key(PACKS, pack.id)
     problem: RegError = ObjectMissing(where, "any store known here")

@@ -10,11 +10,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import msgspec
 
-from registree.errors import IntegrityError, ObjectMissing
+from registree.errors import DISK_FULL, IntegrityError, ObjectMissing, StoreError
 from registree.model.ids import id_text
 from registree.store.base import Store
 from registree.store.chunk_list import encode_chunks
@@ -60,7 +60,7 @@ class Outbox(DirectoryStore):
             total = sum(row[2] for row in sources)
             wanted = total - offset if length is None else length
             content = b""
-            with suppress(*_GONE):
+            with _reading(key), suppress(*_GONE):
                 content = b"".join(read_sources(_slice(sources, offset, wanted)))
             if len(content) < wanted:
                 raise ObjectMissing(
@@ -159,6 +159,10 @@ class Outbox(DirectoryStore):
         IntegrityError
             When the outbox's copy, or a file added in place, is not what it was.
         """
+        with _reading(key):
+            return self._checked_file(key, scratch)
+
+    def _checked_file(self, key: str, scratch: str) -> str:
         from_files = self.sources(key) if super().size(key) is None else None
         path = self.path(key)
         if from_files is not None:
@@ -273,6 +277,17 @@ class Outbox(DirectoryStore):
             # what is here already comes last: when that is written, the new packs are not taken back any more
             self.write(key(MAPS, tree.manifest), compress(tree.root_map))
             self.write(key(MANIFESTS, tree.manifest), compress(tree.root_page))
+
+
+@contextmanager
+def _reading(key: str) -> Iterator[None]:
+    """Say what cannot be read, so that another store is tried."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:  # where it is gathered
+            raise
+        raise StoreError(f"{error.filename or key} cannot be read ({error.strerror})") from error
 
 
 def _slice(sources: list[tuple[str, int, int]], offset: int, length: int) -> list[tuple[str, int, int]]:
