@@ -23,7 +23,8 @@ was written before is on the disk when a job begins; what was read before may be
 own, and who consumes has caches of their own. Before a job over files, memory for twice what they take on the disk is
 taken and given back: a virtual machine's host takes back what is free, and is slow to give it. All tools have their
 default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks, reg links files to its cache, and DVC
-copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied.
+copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied. Each table
+names the day and the commit that it is of, and what the tools ran then stands at the end.
 """
 _COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md).
 
