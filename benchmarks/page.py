@@ -26,7 +26,8 @@ default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks,
 copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied. Each table
 names the day and the commit that it is of, and what the tools ran then stands at the end.
 """
-_COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md).
+_COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md), what `get` and
+`import` cost beside `cp -r` in [0012](decisions/0012-what-get-and-import-cost.md).
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
 the smallest and the largest), *CPU* the seconds of processors, *peak* the largest process, *files* those made or
