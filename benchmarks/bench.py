@@ -13,8 +13,6 @@ import mmap
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tests.servers.git_servers import git_daemon
 from tests.servers.radosgw import S3Server, radosgw
 
 from benchmarks import jobs as scripts
@@ -231,20 +230,6 @@ class Bench:
         assert self.server is not None
         pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
         return sum(found["Size"] for page in pages for found in page.get("Contents", ()))
-
-
-@contextmanager
-def git_daemon(folder: Path) -> Iterator[str]:
-    """Serve the Git repositories below a folder, and return the URL of the folder."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = ["--listen=127.0.0.1", f"--port={port}", "--reuseaddr", "--export-all", f"--base-path={folder}"]
-    with subprocess.Popen(["git", "daemon", *options], start_new_session=True) as server:
-        try:
-            yield f"git://127.0.0.1:{port}"
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
 
 
 def remove(folder: Path) -> None:

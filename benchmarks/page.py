@@ -24,7 +24,7 @@ own, and who consumes has caches of their own. Before a job over files, memory f
 taken and given back: a virtual machine's host takes back what is free, and is slow to give it. All tools have their
 default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks, reg links files to its cache, and DVC
 copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied. Each table
-names the day and the commit that it is of, and what the tools ran then stands at the end.
+names its day, and the commit where it is known: an older one's script may have been another.
 """
 _COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md), what `get` and
 `import` cost beside `cp -r` in [0012](decisions/0012-what-get-and-import-cost.md).
@@ -103,7 +103,8 @@ def write_page(results: Mapping[str, Any], *, quick: bool = False) -> str:
             lines += [
                 f"## {title[0].upper()}{title[1:]}",
                 "",
-                f"{part['when']}, {runs} run{'s' * (runs > 1)}; {said}; {part['machine']}.",
+                f"{part['when']}, {runs} run{'s' * (runs > 1)}; {said}; {part['machine']}."
+                f"{'' if part.get('templates') else ' What was run was not kept.'}",
                 "",
             ]
             lines += _table(jobs, part["failed"].get(title, {}))

@@ -144,12 +144,15 @@ class Workspace:
 
     def read_metafile(self, name: str) -> Metafile | None:
         """Read a dataset's metafile from the work tree; None when there is none."""
+        content, place = self.metafile_bytes(name), name + METAFILE_SUFFIX
+        with decoding(place):
+            return parse_metafile(content.decode(), place) if content is not None else None
+
+    def metafile_bytes(self, name: str) -> bytes | None:
+        """Read what a dataset's metafile in the work tree is, whatever that is; None when there is none."""
         try:
-            with (
-                open(self.metafile_path(name), encoding="utf-8", newline="") as file,
-                decoding(f"{name}{METAFILE_SUFFIX}"),
-            ):
-                return parse_metafile(file.read(), name + METAFILE_SUFFIX)
+            with open(self.metafile_path(name), "rb") as file:
+                return file.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
 

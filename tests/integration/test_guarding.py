@@ -284,6 +284,15 @@ def test_file_edited_while_it_is_added_in_place_is_stored_by_the_next_add(
     reg(registry, "verify", "--remote", "--deep")
 
 
+def lose_pack(remote: Path, *, damaged_in: Path) -> None:
+    """Take the one pack out of a remote, and give another's copy of it other bytes."""
+    (lost,) = (path for path in (remote / "packs").rglob("*") if path.is_file())
+    damaged = damaged_in / lost.relative_to(remote)
+    lost.unlink()
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"x" * damaged.stat().st_size)
+
+
 def test_repair_looks_further_when_one_copy_is_damaged(registry: Path, tmp_path: Path, reg: Reg) -> None:
     for name in "ABC":
         reg(registry, "remote", "add", "default" if name == "A" else name, tmp_path / name, "-m", name)
@@ -292,11 +301,7 @@ def test_repair_looks_further_when_one_copy_is_damaged(registry: Path, tmp_path:
     for name in ("B", "C", "default"):
         reg(registry, "push", "--remote", name)
     shutil.rmtree(registry / "D")
-    (lost,) = (path for path in (tmp_path / "A/packs").rglob("*") if path.is_file())
-    damaged = tmp_path / "B" / lost.relative_to(tmp_path / "A")
-    lost.unlink()
-    damaged.chmod(0o644)
-    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    lose_pack(tmp_path / "A", damaged_in=tmp_path / "B")
     reg(registry, "push", "--repair")
     reg(registry, "verify", "--remote", "--deep")
 
@@ -311,11 +316,7 @@ def test_repair_makes_a_pack_again_of_files_when_every_copy_is_damaged(
     reg(registry, "add", "D", "-m", "v1")
     reg(registry, "push", "--remote", "b")
     reg(registry, "push")
-    (lost,) = (path for path in (tmp_path / "A/packs").rglob("*") if path.is_file())
-    damaged = tmp_path / "B" / lost.relative_to(tmp_path / "A")
-    lost.unlink()
-    damaged.chmod(0o644)
-    damaged.write_bytes(b"x" * damaged.stat().st_size)
+    lose_pack(tmp_path / "A", damaged_in=tmp_path / "B")
     reg(registry, "push", "--repair")
     reg(registry, "verify", "--remote", "--deep")
 

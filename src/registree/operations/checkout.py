@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -44,18 +44,13 @@ def checkout(
         broken: dict[str, FormatError] = {}
         chosen = _choose(workspace, names, revision, broken)
         failed = [Restored(name, "failed", error=error) for name, error in broken.items()]
-        confirm: dict[str, Callable[[], None]] = {}
+        before = {name: workspace.metafile_bytes(name) for name in chosen}
         if revision and not force:
-            there = {name: workspace.read_metafile(name) for name in chosen}
             refuse_uncommitted(workspace, chosen)
-            for name, found in there.items():
-                confirm[name] = partial(refuse_edited, workspace, name, found.text if found is not None else None)
         return (
             *failed,
             *(
-                _checkout_one(
-                    workspace, name, file, revision, confirm.get(name, lambda: None), force=force, dry_run=dry_run
-                )
+                _checkout_one(workspace, name, file, revision, before[name], force=force, dry_run=dry_run)
                 for name, file in chosen.items()
             ),
         )
@@ -86,11 +81,12 @@ def _checkout_one(
     name: str,
     file: DatasetFile,
     revision: str,
-    confirm: Callable[[], None],
+    before: bytes | None,
     *,
     force: bool,
     dry_run: bool,
 ) -> Restored:
+    confirm = partial(refuse_edited, workspace, name, before)
     try:
         reader = workspace.reader()
         content = Content(workspace.registry(), reader, reader.open(file.manifest), Selection(), file.manifest)

@@ -76,14 +76,13 @@ def refuse_uncommitted(workspace: Workspace, chosen: Mapping[str, DatasetFile | 
         )
 
 
-def refuse_edited(workspace: Workspace, name: str, text: str | None) -> None:
-    """Refuse when a metafile says something else than a text by now (None: when there is one).
+def refuse_edited(workspace: Workspace, name: str, before: bytes | None) -> None:
+    """Refuse to go on when a metafile is not what it was (None: there was none).
 
     Raises
     ------
     Conflict
-        Then.
+        When somebody has changed it.
     """
-    there = workspace.read_metafile(name)
-    if (there.text if there is not None else None) != text:
+    if workspace.metafile_bytes(name) != before:
         raise Conflict(f"{name}{METAFILE_SUFFIX} was changed meanwhile", hint="reg status says how")

@@ -54,7 +54,7 @@ def remove(
     Raises
     ------
     Conflict
-        When files have changes that no store holds, or were changed while that was found out.
+        When files have changes that no store holds, or are changed meanwhile; those are kept.
     """
     with workspace.writing():
         metafile = _metafile(workspace, name, committed=message is not None)

@@ -71,7 +71,7 @@ def push(
         head, upstream = repository.head(), repository.upstream()  # commits that come later wait for the next push
         store, others, is_default = _target(workspace, remote)
         wanted = named_manifests(workspace, names, head, upstream)
-        plans = _plan(workspace, store, others, wanted)
+        plans = _plan(workspace, store, others, wanted, upstream)
         packs = {pack.id: pack for _, plan in plans for pack in (*plan.payload, *plan.pages)}
         size = sum(pack.size for pack in packs.values())
         sent = tuple(dict.fromkeys(name for name, _ in plans))
@@ -118,7 +118,11 @@ def _target(workspace: Workspace, remote: str | None) -> tuple[Store, list[Store
 
 
 def _plan(
-    workspace: Workspace, store: Store, others: Sequence[Store], wanted: Mapping[ContentId, str]
+    workspace: Workspace,
+    store: Store,
+    others: Sequence[Store],
+    wanted: Mapping[ContentId, str],
+    upstream: tuple[str, str] | None,
 ) -> list[tuple[str, CopyPlan]]:
     """Plan what is sent; what the commits name must be on the remote, in the outbox, or on another remote."""
     executor = workspace.machine.executor
@@ -128,7 +132,9 @@ def _plan(
     todo = [(name, manifest) for name, manifest, there in rows if not there or manifest in waiting]
     if not todo:
         return []
-    before = [manifest for manifest in _published(workspace, {name for name, _ in todo}) if manifest not in waiting]
+    before = [
+        manifest for manifest in _published(workspace, {name for name, _ in todo}, upstream) if manifest not in waiting
+    ]
     before += [manifest for _, manifest, there in rows if there and manifest not in waiting][:_TRUSTED]
     published = Published(store, workspace.machine.cache, dict.fromkeys(before), executor)
     plans: list[tuple[str, CopyPlan]] = []
@@ -154,10 +160,9 @@ def _plan(
     return plans
 
 
-def _published(workspace: Workspace, names: Collection[str]) -> list[ContentId]:
+def _published(workspace: Workspace, names: Collection[str], upstream: tuple[str, str] | None) -> list[ContentId]:
     """Return the manifests that the upstream's branch had of some datasets when it was last seen."""
     repository = workspace.repository
-    upstream = repository.upstream()
     known = repository.remote_branch(*upstream) if upstream else None
     if known is None or not repository.has_commit(known):
         return []

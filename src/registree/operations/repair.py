@@ -146,7 +146,7 @@ def _rebuild(
             return False
         if not read:
             return all(other.size(where) != pack.size for other in others)
-        return not _is_whole(others, pack, f"{rebuilt.root}-check")
+        return not _held_whole(others, pack, f"{rebuilt.root}-check")
 
     for manifest in manifests:
         with suppress(RegError):  # what cannot be read here either is named as lost in the end
@@ -163,7 +163,7 @@ def _rebuild(
             rebuilt.adopt(key(PACKS, identifier), path)
 
 
-def _is_whole(stores: Sequence[Store], pack: PackRow, scratch: str) -> bool:
+def _held_whole(stores: Sequence[Store], pack: PackRow, scratch: str) -> bool:
     """Tell whether one of some stores has a pack whole, by reading it."""
     try:
         pack_file(stores, pack, scratch)

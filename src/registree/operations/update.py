@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -87,14 +86,14 @@ def update(
         name for name, file in workspace.metafiles(broken).items() if isinstance(file, ImportFile)
     ]
     results = [UpdatedImport(name, "failed", "", error=problem) for name, problem in broken.items()]
-    written: dict[str, str] = {}
+    written: dict[str, bytes] = {}
     if not names and not broken:
         raise NotFound(f"{workspace.root} imports nothing", hint="reg import REGISTRY NAME")
     with workspace.writing():
         for name, metafile in [(name, workspace.imported(name)) for name in names]:
             try:
                 result, after = _update_one(workspace, name, metafile, selector, dry_run=dry_run, force=force)
-                refuse_edited(workspace, name, metafile.text)
+                refuse_edited(workspace, name, metafile.text.encode())
                 if after is not None:
                     with workspace.repository.edited_files({name + METAFILE_SUFFIX: after.render().encode()}):
                         pass  # all are staged at once, in the end
@@ -105,9 +104,11 @@ def update(
                 )
             results.append(result)
             if result.error is None and not dry_run:  # also what a killed run wrote and did not stage or commit
-                written[name] = (after or metafile).render()
+                written[name] = (after or metafile).render().encode()
         edits: dict[str, Edit] = {
-            name + METAFILE_SUFFIX: text.encode() for name, text in written.items() if _reads(workspace, name, text)
+            name + METAFILE_SUFFIX: content
+            for name, content in written.items()
+            if workspace.metafile_bytes(name) == content  # else somebody has edited it since
         }
         if edits:
             workspace.repository.edit(edits, None)
@@ -164,20 +165,13 @@ def _update_one(
                 reuse_from(root, gone),
                 partial(observe_path, workspace.state, root, name),
                 verb="update",
-                confirm=partial(refuse_edited, workspace, name, metafile.text),
+                confirm=partial(refuse_edited, workspace, name, metafile.text.encode()),
             )
             note_applied(workspace, name, content, applied)
     state = "would update" if dry_run else "updated"
     fetched, note = applied.fetched_bytes, found.resolution.note
     result = UpdatedImport(name, state, want, lock, after.lock, changes, fetched, note, on_disk=on_disk)
     return result, None if dry_run else after
-
-
-def _reads(workspace: Workspace, name: str, text: str) -> bool:
-    """Tell whether an import's metafile says that, and nothing else by now."""
-    with suppress(RegError):
-        return workspace.imported(name).text == text
-    return False
 
 
 def _check_tag(source: RegistrySource, name: str, lock: Lock, *, switching: bool) -> None:
