@@ -43,13 +43,15 @@ from registree.store.locking import held_lock
 from registree.store.opening import is_local, local_path, open_store
 from registree.store.outbox import Outbox
 from registree.store.tree_reader import TreeReader
+from registree.store.workers import Spares
 
 
 class Machine(msgspec.Struct, frozen=True, dict=True):
     """What a caller brings: folders, settings, the executor, and whom to tell of progress and warnings.
 
     `cache_dir` and `config_dir` are directories of the user's. `offline` forbids the network. `meter` counts what is
-    asked of stores behind it; `ask` puts a question to a person, where there is one.
+    asked of stores behind it; `ask` puts a question to a person, where there is one. `spares` are processes that were
+    started already.
     """
 
     cache_dir: str
@@ -61,6 +63,7 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
     warn: Callable[[str], None] = lambda text: None
     meter: Meter = msgspec.field(default_factory=Meter)
     ask: Ask | None = None
+    spares: Spares | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, offline: bool = False) -> Machine:

@@ -17,8 +17,8 @@ from registree.model.manifest import Entry
 from registree.operations import status
 from registree.operations.observing import FINGERPRINT_FROM
 from registree.operations.writing import DatasetWriter, OutboxWriter
+from registree.store.file_stat import CLOCK_STEP
 from registree.store.fingerprint import Fingerprint, fingerprint
-from registree.store.state import CLOCK_STEP
 from tests.conftest import Reg
 
 EDITS: dict[str, Callable[[Path], object]] = {

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registree.operations.writing import OutboxWriter
-from registree.store.state import wait_for_clock
+from registree.store.file_stat import wait_for_clock
 from tests.conftest import Reg, git, tree, write
 
 REFUSED = 7

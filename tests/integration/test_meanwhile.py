@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from registree.operations import moving, placing, push
-from registree.store.state import wait_for_clock
+from registree.store.file_stat import wait_for_clock
 from registree.workspace import Workspace
 from tests.conftest import Reg, git, tree, write
 

@@ -17,8 +17,8 @@ from registree.errors import StoreError
 from registree.model.ids import hash_bytes
 from registree.source import Machine
 from registree.store.batches import NewFile, read_files, write_files
+from registree.store.file_stat import file_stat
 from registree.store.reading_ahead import read_ahead, reading_workers
-from registree.store.state import file_stat
 from registree.store.workers import Memory, Workers
 from tests.conftest import Reg, tree
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registree.model.manifest import Kind
+from registree.store.file_stat import FileStat, file_stat
 from registree.store.fingerprint import fingerprint
 from registree.store.listing import Folders
 from registree.store.scanning import STRANGE, Scan
-from registree.store.state import FileStat, file_stat
 from registree.store.workers import Memory, Workers
 
 part = st.sampled_from(["a", "a-b", "a.b", "a!", "b", "B", "aa", "\u00e9", "\U0001f600", "a b"])
@@ -33,7 +33,7 @@ class LeavesOut:
     def __call__(self, path: str, is_dir: bool, /) -> bool:
         return path.rpartition("/")[2] in self.names
 
-    def has_rules(self, folder: str) -> bool:
+    def has_rules(self, folder: str, names: Collection[str]) -> bool:
         return bool(self.names)
 
 

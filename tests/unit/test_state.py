@@ -6,7 +6,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from registree.store.state import CLOCK_STEP, Stat, State
+from registree.store.file_stat import CLOCK_STEP, Stat
+from registree.store.state import State
 
 KNOWN = Stat(3, 4, 5, 6, b"c" * 32)
 

@@ -15,6 +15,7 @@ import typer
 from typer.main import get_command
 
 from registree import __version__
+from registree.cli import early
 from registree.cli.output import report_error
 from registree.errors import RegError, StoreError, translate_os_error
 
@@ -117,6 +118,7 @@ def run(arguments: Sequence[str]) -> int:
     json = "--json" in arguments
     signal.signal(signal.SIGTERM, interrupted)
     try:
+        early.begin(verb, arguments)
         code = get_command(build(verb, listing=listing))(list(arguments), prog_name="reg", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # typer has turned the interrupt into its code
@@ -140,6 +142,8 @@ def run(arguments: Sequence[str]) -> int:
             raise
         show()
         return int(getattr(error, "exit_code", 2))
+    finally:
+        early.end()
 
 
 def _said(error: OSError) -> RegError:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
+from registree.cli import early
 from registree.cli.output import warn
 from registree.cli.progress import TerminalProgress
 from registree.execute import Counted
@@ -37,7 +38,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Ask no registry: use w
 
 def machine(*, quiet: bool = False, offline: bool = False) -> Machine:
     """Return the machine as the environment describes it, with progress for people."""
-    made = Machine.from_environment(os.environ, offline=offline)
+    made = replace(Machine.from_environment(os.environ, offline=offline), spares=early.spares())
     if sys.stdin.isatty() and sys.stderr.isatty():
         made = replace(made, ask=_ask)
     made = made if quiet else replace(made, progress=TerminalProgress(), warn=warn)

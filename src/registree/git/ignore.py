@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -112,19 +112,22 @@ class RegIgnore:
                 return verdict
         return False
 
-    def has_rules(self, folder: str) -> bool:
-        """Tell whether anything in a folder may be left out."""
-        return bool(self._of(join(self._prefix, folder) if folder else self._prefix))
+    def has_rules(self, folder: str, names: Collection[str]) -> bool:
+        """Tell whether anything in a folder, in which these names are, may be left out."""
+        place = join(self._prefix, folder) if folder else self._prefix
+        return bool(self._of(place, may_have_own=REGIGNORE in names))
 
-    def _of(self, folder: str) -> list[tuple[int, IgnoreFilter]]:
+    def _of(self, folder: str, *, may_have_own: bool = True) -> list[tuple[int, IgnoreFilter]]:
         """Return the filters of a folder and of those above it, the nearest first, with the length of their paths."""
         found = self._rules.get(folder)
         if found is None:
             above = self._of(folder.rpartition("/")[0]) if folder else []
-            try:
-                with open(os.path.join(self._base, folder, REGIGNORE), "rb") as file:
+            own = []
+            if may_have_own:
+                with (
+                    suppress(FileNotFoundError, NotADirectoryError),
+                    open(os.path.join(self._base, folder, REGIGNORE), "rb") as file,
+                ):
                     own = [(len(folder) + 1 if folder else 0, IgnoreFilter(read_ignore_patterns(file)))]
-            except (FileNotFoundError, NotADirectoryError):
-                own = []
             found = self._rules[folder] = own + above
         return found

@@ -19,7 +19,7 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse
 from registree.operations.observing import fingerprint_of, note_clean, observed_entries
 from registree.operations.sending import note_packs
 from registree.operations.writing import DatasetWriter, OutboxWriter
-from registree.store.state import Stat
+from registree.store.file_stat import Stat
 from registree.store.tree_writer import WrittenTree
 from registree.workspace import Workspace
 

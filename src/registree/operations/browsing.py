@@ -23,8 +23,8 @@ from registree.operations.imports import locked_content
 from registree.operations.observing import observed_entries
 from registree.source import Machine, RegistrySource
 from registree.store.base import PIECE
+from registree.store.file_stat import Stat
 from registree.store.payload import verified_pieces
-from registree.store.state import Stat
 from registree.store.tree_reader import Leaf, verify_content
 from registree.workspace import Workspace
 

@@ -21,7 +21,7 @@ from registree.model.yamltext import decoding
 from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
-from registree.store.state import clock_step, wait_for_clock
+from registree.store.file_stat import clock_step, wait_for_clock
 from registree.workspace import Workspace
 
 

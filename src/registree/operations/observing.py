@@ -15,10 +15,11 @@ from registree.model.checkout import Step
 from registree.model.ids import EMPTY, hash_bytes
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
+from registree.store.file_stat import Stat, clock_step, file_stat, stat_row
 from registree.store.files import hash_file
 from registree.store.fingerprint import Fingerprint, fingerprint
 from registree.store.scanning import STRANGE, Found, Scan
-from registree.store.state import Stat, State, clock_step, file_stat, stat_row
+from registree.store.state import State
 from registree.workspace import Workspace
 
 FINGERPRINT_FROM = 2000

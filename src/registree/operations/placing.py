@@ -18,11 +18,12 @@ from registree.operations.content import Content, Item
 from registree.operations.observing import is_behind_link, place_of
 from registree.operations.planning import Plan, changed_since
 from registree.source import Machine
+from registree.store.file_stat import Stat, as_row, clock_step, wait_for_clock
 from registree.store.files import LinkKind
 from registree.store.payload import Wanted
 from registree.store.placing import Placer, Reuse, choose_link
 from registree.store.staging import MOVED_AWAY, empty, remove, staging
-from registree.store.state import Learning, Stat, as_row, clock_step, wait_for_clock
+from registree.store.state import Learning
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
 

@@ -11,7 +11,7 @@ import msgspec
 from registree.model.checkout import Action, Step, decide
 from registree.model.manifest import Entry, Kind
 from registree.operations.observing import place_of
-from registree.store.state import clock_step
+from registree.store.file_stat import clock_step
 
 
 class Plan(msgspec.Struct, frozen=True):

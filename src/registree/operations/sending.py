@@ -9,7 +9,8 @@ from contextlib import suppress
 from registree.model.places import PackRow
 from registree.store.base import Store
 from registree.store.copying import CopyPlan, copy_manifest
-from registree.store.state import ANYTHING, as_row, file_stat, wait_for_clock
+from registree.store.file_stat import as_row, file_stat, wait_for_clock
+from registree.store.state import ANYTHING
 from registree.workspace import Workspace
 
 _NOTED_FROM = 16 << 20

@@ -20,7 +20,7 @@ from registree.operations.content import Content
 from registree.operations.imports import locked_content
 from registree.operations.observing import fingerprint_of, note_clean, observed_entries
 from registree.source import Machine, RegistrySource
-from registree.store.state import Stat
+from registree.store.file_stat import Stat
 from registree.workspace import Workspace
 
 

@@ -21,8 +21,9 @@ from registree.operations.imports import import_placement, locked_content
 from registree.operations.observing import observe_path, observed_entries, unhidden
 from registree.operations.placing import Applied, Placement, apply_plan, note_applied, place_new
 from registree.operations.planning import plan_steps
+from registree.store.file_stat import Stat
 from registree.store.staging import remove_stale_staging
-from registree.store.state import Learning, Stat
+from registree.store.state import Learning
 from registree.workspace import Workspace
 
 

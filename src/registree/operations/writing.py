@@ -29,6 +29,7 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
 from registree.model.places import Extents
 from registree.operations.observing import place_of
 from registree.store.chunk_list import decode_chunks
+from registree.store.file_stat import Stat, file_stat, stat_row
 from registree.store.fingerprint import Fingerprint
 from registree.store.held_packs import HeldPacks
 from registree.store.layout import CHUNKS, MANIFESTS, decompress, key
@@ -36,7 +37,7 @@ from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
 from registree.store.scanning import Found, Scan
-from registree.store.state import Learning, Stat, file_stat, stat_row
+from registree.store.state import Learning
 from registree.store.tree_reader import Tree, TreeReader
 from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
@@ -208,7 +209,7 @@ class DatasetWriter:
     def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
         """Stream entries with their places, and whether those are the base's own."""
         workspace = self._workspace
-        workers = reading_workers(workspace.machine.processes)
+        workers = reading_workers(workspace.machine.processes, workspace.machine.spares)
         scan = Scan(self._root, RegIgnore(self._root, workspace.root), workspace.machine.warn, workers=workers)
         try:
             for step, read in read_ahead(self._steps(scan), self._to_read, workers):

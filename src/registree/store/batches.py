@@ -198,17 +198,17 @@ def link_unless_there(path: str, second: str) -> bool:
     return True
 
 
-def serve(parent: int, descriptor: int, size: int, commands: int, answers: int) -> None:
-    """Do what is asked until there is no more: pickled ``(task, start, length, rows)`` in, ``(result, error)`` out."""
-    memory = memoryview(mmap.mmap(descriptor, size))
-    with open(commands, "rb") as asked, open(answers, "wb") as told:
+def serve(parent: int, descriptor: int, commands: int, answers: int) -> None:
+    """Do what is asked until there is no more.
+
+    Pickled come the size of the memory in bytes, and then ``(task, start, length, rows)``; ``(result, error)`` go out.
+    """
+    with suppress(EOFError), open(commands, "rb") as asked, open(answers, "wb") as told:
         pickle.dump((None, None), told)
         told.flush()
+        memory = memoryview(mmap.mmap(descriptor, pickle.load(asked)))  # noqa: S301 -- the parent's own pipe
         while True:
-            try:
-                task, start, length, rows = pickle.load(asked)  # noqa: S301 -- the parent's own pipe
-            except EOFError:
-                return
+            task, start, length, rows = pickle.load(asked)  # noqa: S301 -- the parent's own pipe
             answer: tuple[list[Any] | None, OSError | None]
             try:
                 answer = task(memory[start : start + length], rows, parent), None

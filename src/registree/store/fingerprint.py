@@ -12,7 +12,7 @@ from typing import NamedTuple
 from registree.model.ids import hash_bytes
 from registree.model.paths import join
 from registree.store.batches import hash_folders
-from registree.store.state import clock_step
+from registree.store.file_stat import clock_step
 from registree.store.workers import Memory, Workers
 
 _FOLDERS = 16

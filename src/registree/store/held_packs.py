@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable
 
 from registree.model.places import Extent, PackRow
+from registree.store.file_stat import file_stat
 from registree.store.layout import PACKS, key
 from registree.store.outbox import Outbox
-from registree.store.state import State, file_stat
+from registree.store.state import State
 
 
 class HeldPacks:

@@ -17,10 +17,10 @@ from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents, PackRow
 from registree.store.batches import Made, write_files
 from registree.store.cache import Cache
+from registree.store.file_stat import Stat, as_row
 from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
 from registree.store.payload import LargeFile, Wanted, is_whole
 from registree.store.small_files import Row, SmallFiles
-from registree.store.state import Stat, as_row
 from registree.store.tree_reader import TreeReader
 
 WINDOW_BYTES = 64 << 20

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from typing import Generic, NamedTuple, TypeVar
 
 from registree.store.batches import OldFile, Read, read_files
-from registree.store.state import Stat
-from registree.store.workers import ROWS, Memory, Workers
+from registree.store.file_stat import Stat
+from registree.store.workers import ROWS, Memory, Spares, Workers
 
 _AHEAD = 3
 """Batches that are read while another is looked at."""
@@ -71,9 +71,10 @@ class _Batch(Generic[Step]):
             yield step, ReadFile(Stat(size, modified, changed, inode, content), mode, memory[start : start + size])
 
 
-def reading_workers(processes: int) -> Workers:
-    """Return workers with the memory that `read_ahead` needs; so many others may help."""
-    return Workers(Memory(_AHEAD + processes, _PIECE), processes)
+def reading_workers(processes: int, spares: Spares | None = None) -> Workers:
+    """Return workers with the memory that `read_ahead` needs; so many others may help, the spare ones at once."""
+    descriptor, started = spares.take(processes) if spares is not None else (None, [])
+    return Workers(Memory(_AHEAD + processes, _PIECE, descriptor), processes, spares=started)
 
 
 def read_ahead(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from registree.errors import FormatError, InvalidInput, NotFound
 from registree.model.manifest import Kind, link_stays_inside
-from registree.model.paths import check_entry_path, join, portability_problems
+from registree.model.paths import check_entry_path, check_entry_paths, join, portability_problems
+from registree.store.file_stat import FileStat, file_stat
 from registree.store.fingerprint import Fingerprint, combine
 from registree.store.listing import Folders
-from registree.store.state import FileStat, file_stat
 from registree.store.workers import Workers
 
 
@@ -23,8 +23,8 @@ class Ignored(Protocol):
     def __call__(self, path: str, is_dir: bool, /) -> bool:
         """Tell whether a path, relative to the folder that is walked, is left out."""
 
-    def has_rules(self, folder: str) -> bool:
-        """Tell whether anything in a folder may be."""
+    def has_rules(self, folder: str, names: Collection[str]) -> bool:
+        """Tell whether anything in a folder, in which these names are, may be."""
 
 
 class Found(NamedTuple):
@@ -131,6 +131,7 @@ class Scan:
             for problem in portability_problems(folder, [name.removesuffix("/") for name in names]):
                 self._warn(problem)
         start = f"{folder}/" if folder else ""
+        all_fit = _all_fit([start + name for name in names if not name.endswith("/")])
         for name, found in entries:
             path = start + name
             if name.endswith("/"):
@@ -138,7 +139,7 @@ class Scan:
                     self._pass_own(path[:-1])
                 else:
                     yield path[:-1]
-            elif not self._fits(path):
+            elif not all_fit and not self._fits(path):
                 yield self._strange(path, found)
             elif stat.S_ISREG(found.mode):
                 yield Found(path, _file_kind(found.mode), found, b"")
@@ -149,7 +150,7 @@ class Scan:
         """Return the names in a folder that are not left out, in order, and the same with what is known of each."""
         names, numbers = self._folders.take(folder)
         entries: Iterable[tuple[str, FileStat]] = zip(names, map(FileStat._make, numbers), strict=True)
-        if self._ignored is not None and self._ignored.has_rules(folder):
+        if self._ignored is not None and self._ignored.has_rules(folder, names):
             entries = [pair for pair in entries if not self._is_ignored(folder, pair[0])]
             kept = {name for name, _ in entries}
             self._is_whole = self._is_whole and all(name in kept for name in names if name.endswith("/"))
@@ -217,6 +218,14 @@ class Scan:
     @staticmethod
     def _strange(path: str, found: FileStat) -> Found:
         return Found(os.fsencode(path).decode(errors="backslashreplace"), Kind.FILE, found, STRANGE)
+
+
+def _all_fit(paths: list[str]) -> bool:
+    try:
+        check_entry_paths(paths)
+    except FormatError:
+        return False
+    return True
 
 
 def _is_own(name: str) -> bool:

@@ -30,6 +30,44 @@ _WORTH_A_WORKER = 2000
 _START = "import sys; sys.path[:] = {path!r}; from registree.store.batches import serve; serve(*{numbers!r})"
 
 
+class _Process(NamedTuple):
+    """A process that waits to be told of its memory and its batches, and the pipes to it and from it."""
+
+    process: subprocess.Popen[bytes]
+    asked: int
+    told: int
+
+
+class Spares:
+    """Processes that are started before it is known what for: whoever has work for them need not wait.
+
+    Parameters
+    ----------
+    count
+        How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._descriptor: int | None = _memory_file()
+        self._processes = _start(count, self._descriptor)
+
+    def take(self, count: int) -> tuple[int | None, list[_Process]]:
+        """Return the file that is their memory, and so many of them at most; who comes later gets neither."""
+        descriptor, processes = self._descriptor, self._processes
+        self._descriptor, self._processes = None, []
+        for process, *pipes in processes[count:]:
+            _end(process)
+            for pipe in pipes:
+                os.close(pipe)
+        return descriptor, processes[:count]
+
+    def close(self) -> None:
+        """End those that nobody took."""
+        descriptor, _ = self.take(0)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 class Memory:
     """Equal pieces of memory that workers see too.
 
@@ -37,16 +75,14 @@ class Memory:
     ----------
     count, size
         How many pieces, and the bytes of each.
+    descriptor
+        The file that it is; None for a new one.
     """
 
-    def __init__(self, count: int, size: int) -> None:
+    def __init__(self, count: int, size: int, descriptor: int | None = None) -> None:
         self.size = size
         self.total = count * size
-        if hasattr(os, "memfd_create"):
-            self.descriptor = os.memfd_create("reg", os.MFD_CLOEXEC)
-        else:
-            with tempfile.TemporaryFile() as file:
-                self.descriptor = os.dup(file.fileno())
+        self.descriptor = _memory_file() if descriptor is None else descriptor
         weakref.finalize(self, os.close, self.descriptor)  # not before the last read into it is over
         os.ftruncate(self.descriptor, self.total)
         self._map = mmap.mmap(self.descriptor, self.total)
@@ -56,6 +92,13 @@ class Memory:
     def piece(self, start: int) -> memoryview:
         """Return the piece that starts there."""
         return memoryview(self._map)[start : start + self.size]
+
+
+def _memory_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("reg", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 class _Batch(NamedTuple):
@@ -74,17 +117,22 @@ class Workers:
         Other processes at most.
     worth
         Rows after which they start.
+    spares
+        Those that run already, with this memory.
     """
 
-    def __init__(self, memory: Memory, count: int, *, worth: int = _WORTH_A_WORKER) -> None:
+    def __init__(
+        self, memory: Memory, count: int, *, worth: int = _WORTH_A_WORKER, spares: Sequence[_Process] = ()
+    ) -> None:
         self.memory = memory
-        self._count = count
+        self._count = count - len(spares)
         self._worth = worth
         self._rows = 0
         self._waiting: deque[_Batch] = deque()
         self._some = threading.Condition()
         self._closed = False
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._employ(spares)
 
     def submit(self, task: Task[_Row, _Result], start: int, rows: Sequence[_Row]) -> Future[list[_Result]]:
         """Hand in a batch on the piece of memory that starts there; `result` gives what comes of it."""
@@ -94,9 +142,8 @@ class Workers:
             self._some.notify()
             self._rows += len(rows)
             if self._rows >= self._worth and not self._closed:
-                while self._count:
-                    self._count -= 1
-                    self._start()
+                count, self._count = self._count, 0
+                self._employ(_start(count, self.memory.descriptor))
         return future
 
     def result(self, future: Future[list[_Result]]) -> list[_Result]:
@@ -127,34 +174,18 @@ class Workers:
             self._waiting.clear()
             self._some.notify_all()
         for process in self._processes:
-            process.kill()
-            process.wait()
+            _end(process)
 
-    def _start(self) -> None:
-        commands, asked = os.pipe()
-        told, answers = os.pipe()
-        numbers = (os.getpid(), self.memory.descriptor, self.memory.total, commands, answers)
-        try:
-            process = subprocess.Popen(  # noqa: S603 -- this interpreter, and our own text
-                [sys.executable, "-I", "-S", "-c", _START.format(path=sys.path, numbers=numbers)],
-                pass_fds=(self.memory.descriptor, commands, answers),
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError:  # as many processes as may be: this one does it all
-            os.close(asked)
-            os.close(told)
-        else:
+    def _employ(self, processes: Sequence[_Process]) -> None:
+        for process, asked, told in processes:
             self._processes.append(process)
             threading.Thread(target=self._attend, args=(asked, told), name="reg-worker", daemon=True).start()
-        finally:
-            os.close(commands)
-            os.close(answers)
 
     def _attend(self, asked: int, told: int) -> None:
         """Give one process its batches, one after the other."""
-        with open(asked, "wb") as commands, open(told, "rb") as answers, suppress(EOFError, BrokenPipeError):
+        with suppress(EOFError, BrokenPipeError), open(asked, "wb") as commands, open(told, "rb") as answers:
             pickle.load(answers)  # noqa: S301 -- our own process says that it has started
+            pickle.dump(self.memory.total, commands)
             while batch := self._next():
                 try:
                     pickle.dump((batch.task, batch.start, self.memory.size, batch.rows), commands)
@@ -172,3 +203,33 @@ class Workers:
         with self._some:
             self._some.wait_for(lambda: self._waiting or self._closed)
             return None if self._closed else self._waiting.popleft()
+
+
+def _start(count: int, memory: int) -> list[_Process]:
+    """Start processes that share a file as their memory; fewer where no more may be started."""
+    started = []
+    for _ in range(count):
+        commands, asked = os.pipe()
+        told, answers = os.pipe()
+        numbers = (os.getpid(), memory, commands, answers)
+        try:
+            process = subprocess.Popen(  # noqa: S603 -- this interpreter, and our own text
+                [sys.executable, "-I", "-S", "-c", _START.format(path=sys.path, numbers=numbers)],
+                pass_fds=(memory, commands, answers),
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError:  # as many processes as may be: those there are do it all
+            os.close(asked)
+            os.close(told)
+            break
+        finally:
+            os.close(commands)
+            os.close(answers)
+        started.append(_Process(process, asked, told))
+    return started
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
