@@ -34,8 +34,9 @@ _DOUBTFUL = ("//", "/\0", "/.", "git~1", "reg~1")
 """What a path that may not stand in a manifest has in it, when ``/`` is put before it and NUL behind it."""
 _SURELY_SHORT = MAX_PART // 4
 """Characters that take at most `MAX_PART` bytes."""
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\..*)?\Z", re.IGNORECASE)
-_UNPORTABLE = re.compile(r'[<>:"\\|?*\x00-\x1f]|[ .]\Z')
+_RESERVED = r"(?:con|prn|aux|nul|com[1-9]|lpt[1-9])(?:\.|/|\Z)"
+_UNPORTABLE = re.compile(rf'(?:\A|/){_RESERVED}|[<>:"\\|?*\x00-\x1f]|[ .](?:/|\Z)', re.IGNORECASE)
+"""What no path on Windows has in it."""
 
 
 def check_entry_path(path: str) -> EntryPath:
@@ -109,10 +110,9 @@ def portability_problems(folder: str, names: Collection[str]) -> list[str]:
     Found are names that collide under case folding or Unicode normal form, names reserved on Windows and
     characters that it refuses.
     """
+    doubtful = names if _UNPORTABLE.search("/".join(names)) else ()
     problems = [
-        f"{join(folder, name)!r} is not a valid name on Windows"
-        for name in names
-        if _RESERVED.match(name) or _UNPORTABLE.search(name)
+        f"{join(folder, name)!r} is not a valid name on Windows" for name in doubtful if _UNPORTABLE.search(name)
     ]
     folded = {_fold(name) for name in names}
     if len(folded) < len(names):

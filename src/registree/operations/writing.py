@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple, Self, TypeAlias
 
@@ -79,25 +80,34 @@ class OutboxWriter:
         return writer
 
     def finish(self) -> list[WrittenTree]:
-        """Close the packs and make the manifests; nothing is published yet."""
-        try:
-            self.packer.finish()
+        """Name the packs and make the manifests; nothing is published yet."""
+        with self._writing_payload():
+            self.packer.seal()
             self._written = [(writer, writer.tree.finish()) for writer in self._writers]
-        except OSError as error:
-            raise translate_os_error(error, "new payload", self.workspace.outbox.root) from error
         return [tree for _, tree in self._written]
 
     def publish(self) -> None:
-        """Move what was written into the outbox, and note what was learnt."""
-        outbox, state = self.workspace.outbox, self.workspace.state
+        """Note what was learnt while the disk writes, and move what was written into the outbox.
+
+        What is noted of packs that never come there is harmless: nobody trusts it without looking there.
+        """
         new = [tree for writer, tree in self._written if writer.is_new(tree)]
-        if new:
-            outbox.publish(self.packer.closed, new)
         now = time.time_ns()
-        state.update(
+        self.workspace.state.update(
             stats=chain.from_iterable(writer.learning.rows(now) for writer, _ in self._written),
             packs=self.packer.packs() if new else (),
         )
+        if new:
+            with self._writing_payload():
+                self.packer.finish()
+            self.workspace.outbox.publish(self.packer.closed, new)
+
+    @contextmanager
+    def _writing_payload(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise translate_os_error(error, "new payload", self.workspace.outbox.root) from error
 
     def note_placed(self) -> None:
         """Note that the work trees are what was written: when metafiles say so too, for else it is no version."""

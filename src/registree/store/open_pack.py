@@ -74,7 +74,8 @@ class OpenPack:
         self._buffer[self._filled : self._filled + len(view)] = view
         self._filled += len(view)
         self.size += len(view)
-        self.note_chunk(chunk, length)
+        self._chunks.append((chunk, length))
+        self.count += 1
         return Pending(self, start, length)
 
     def append_range(self, descriptor: int, offset: int, memory: memoryview, path: str) -> tuple[int, Future[None]]:

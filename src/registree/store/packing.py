@@ -195,11 +195,15 @@ class Packer:
             assert pack.row is not None  # noqa: S101 -- closed packs are named
             yield pack.row, pack.chunks()
 
-    def finish(self) -> None:
-        """Close what is open, and wait until all of it is on the disk."""
+    def seal(self) -> None:
+        """Close what is open, so that every pack has its name; the disk may still write."""
         if self._shared is not None:
             self._close(self._shared)
             self._shared = None
+
+    def finish(self) -> None:
+        """Close what is open, and wait until all of it is on the disk."""
+        self.seal()
         for pack in self.closed:
             pack.wait()
         self.close()

@@ -132,6 +132,8 @@ class State:
 
     def place(self, chunk: bytes) -> Extent | None:
         """Return where a chunk lies, if it is known."""
+        if self._connection is None and not self._readable:  # as in a first `add`, which asks for every file
+            return None
         return next(self._read(lambda connection: iter((self._recent.place(connection, chunk),))), None)
 
     def placed(self, name: str) -> bytes | None:
