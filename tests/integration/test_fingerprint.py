@@ -19,7 +19,7 @@ from registree.operations.observing import FINGERPRINT_FROM
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.file_stat import CLOCK_STEP
 from registree.store.fingerprint import Fingerprint, fingerprint
-from tests.conftest import Reg
+from tests.conftest import Reg, git, tree
 
 EDITS: dict[str, Callable[[Path], object]] = {
     "a file is changed": lambda root: write(root / "c0/00006", b"another text, longer"),
@@ -116,6 +116,55 @@ def test_every_change_is_seen(registry: Path, many: Path, reg: Reg, edit: Callab
         assert "changed" in reg(registry, "status", code=None).out
 
 
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+def test_every_change_is_added(registry: Path, many: Path, reg: Reg, edit: Callable[[Path], object]) -> None:
+    edit(many)
+    if reg(registry, "add", "many", "-m", "Add again", code=None).code:
+        assert (many / "c1").is_symlink(), "all else may be added"
+        return
+    assert "changed" not in reg(registry, "status").out
+    assert reg(registry, "diff", "HEAD~1", "HEAD", code=None).out.strip()
+
+
+def test_what_did_not_change_is_not_walked_when_it_is_added_again(
+    registry: Path, many: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    monkeypatch.setattr(DatasetWriter, "_walk", fail)
+    for _ in range(2):
+        assert "unchanged many" in reg(registry, "add", "many", "-m", "Nothing").out
+        reg(registry, "push")
+    assert git(registry, "rev-list", "--count", "HEAD").strip() == "2"
+
+
+@pytest.mark.parametrize("kind", ["packs", "the manifest"])
+def test_what_the_outbox_lost_is_stored_when_it_is_added_again(
+    registry: Path, consumer: Path, many: Path, reg: Reg, kind: str
+) -> None:
+    outbox = registry / ".reg/outbox"
+    for pack in [path for path in (outbox / "packs").rglob("*") if path.is_file()] if kind == "packs" else ():
+        pack.unlink()
+    if kind == "the manifest":
+        shutil.rmtree(outbox / "manifests")
+    reg(registry, "add", "many", "-m", "Add again")
+    reg(registry, "push")
+    reg(consumer, "get", registry, "many")
+    assert tree(consumer / "many") == tree(many)
+
+
+def test_what_was_added_in_place_is_copied_when_it_is_added_again_without(
+    registry: Path, consumer: Path, many: Path, reg: Reg
+) -> None:
+    reg(registry, "push")
+    write(many / "c0/new", b"new")
+    time.sleep(2 * CLOCK_STEP / 1e9)
+    reg(registry, "add", "many", "--in-place", "-m", "Add in place")
+    reg(registry, "add", "many", "-m", "Add a copy")
+    (many / "c0/new").unlink()
+    reg(registry, "push")
+    reg(consumer, "get", registry, "many")
+    assert (consumer / "many/c0/new").read_bytes() == b"new"
+
+
 def test_what_did_not_change_is_not_compared(
     registry: Path, many: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
 ) -> None:
@@ -210,7 +259,8 @@ def test_verify_deep_does_not_trust_it(registry: Path, many: Path, reg: Reg) -> 
     found, now = fingerprint(str(many), FINGERPRINT_FROM, 0), damaged.stat()
     connection = sqlite3.connect(registry / ".reg/state.sqlite")  # as if the disk had changed it: no time tells
     with connection:
-        connection.execute("UPDATE clean SET fingerprint = ?", (hash_bytes(found.digest),))
+        row = (hash_bytes(found.digest), found.newest)
+        connection.execute("UPDATE clean SET fingerprint = ?, newest = ?", row)
         connection.execute("UPDATE stat SET ctime = ? WHERE path = 'many/c0/00006'", (now.st_ctime_ns,))
     connection.close()
     assert "changed" not in reg(registry, "status").out

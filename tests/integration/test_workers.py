@@ -19,7 +19,7 @@ from registree.source import Machine
 from registree.store.batches import NewFile, read_files, write_files
 from registree.store.file_stat import file_stat
 from registree.store.reading_ahead import read_ahead, reading_workers
-from registree.store.workers import Memory, Workers
+from registree.store.workers import Memory, Spares, Workers
 from tests.conftest import Reg, tree
 
 MANY = 6000
@@ -136,6 +136,30 @@ def test_damaged_file_among_many_is_named_and_nothing_is_placed(consumer: Path, 
 
 
 @needs_processors
+def test_spare_processes_do_what_comes_first_and_end_with_it(tmp_path: Path) -> None:
+    write_many(tmp_path / "many", 10)
+    spares = Spares(2)
+    assert len(children()) == 2
+    workers = reading_workers(1, spares)
+    wait_until(lambda: len(children()) == 1)  # there was work for one alone
+    paths = [str(tmp_path / f"many/{number:05d}") for number in range(10)]
+    found = list(read_ahead(paths, lambda path: (path, os.path.getsize(path)), workers))
+    assert [read is not None for _, read in found] == [True] * 10
+    workers.close()
+    assert children() == set()
+    assert spares.take(2) == (None, [])
+
+
+@needs_processors
+@pytest.mark.parametrize("error", [[], ["--in-place", "missing"]])
+def test_spare_processes_end_with_the_command(registry: Path, reg: Reg, error: list[str]) -> None:
+    write_many(registry / "many")
+    reg(registry, "config", "jobs", "1")  # there is no work for another
+    reg(registry, "add", "many", *error, code=None)
+    assert children() == set()
+
+
+@needs_processors
 def test_worker_that_is_killed_is_said(tmp_path: Path, memory: Memory) -> None:
     workers = Workers(memory, 1)
     before = children()
@@ -161,7 +185,7 @@ def test_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 import sys, time
 from registree.source import Machine
 from registree.store.batches import write_files
-from registree.store.workers import Memory, Workers
+from registree.store.workers import Memory, Spares, Workers
 from registree.model.ids import hash_bytes
 memory = Memory(1, 1 << 16)
 memory.piece(0)[:5] = b"hello"

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from registree.execute import default_processes
 from registree.store.workers import Spares
 
-_AT_ONCE = ("add",)
-"""Verbs that have work for other processes as soon as they begin, when they are given a directory."""
+_MANY = 1000
+"""Files and folders from which other processes have work."""
 _started: list[Spares] = []
 
 
 def begin(verb: str, arguments: Sequence[str]) -> None:
-    """Start processes for a command that will have work for them."""
-    if verb in _AT_ONCE and any(map(os.path.isdir, arguments)) and (count := default_processes()):
+    """Start processes if a command will have work for them as soon as it begins."""
+    if verb == "add" and any(map(_holds_many, arguments)) and (count := default_processes()):
         _started.append(Spares(count))
 
 
@@ -28,3 +28,20 @@ def end() -> None:
     """End what nobody had work for."""
     while _started:
         _started.pop().close()
+
+
+def _holds_many(path: str) -> bool:
+    """Tell whether there is much below a folder, looking at no more of it than that takes."""
+    seen, folders = 0, [path]
+    while folders and seen < _MANY:
+        try:
+            with os.scandir(folders.pop()) as listing:
+                for entry in listing:
+                    seen += 1
+                    if seen == _MANY:
+                        break
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:  # no folder, or none of ours
+            continue
+    return seen == _MANY

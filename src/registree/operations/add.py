@@ -86,8 +86,9 @@ def add(
             added = [_next_metafile(workspace, *pair) for pair in zip(writers, run.finish(), strict=True)]
             run.publish()
             for writer, (result, _) in zip(writers, added, strict=True):
-                found = fingerprint_of(workspace, writer.name, writer.files, writer.fingerprint)
-                note_clean(workspace, result.name, result.manifest, found, began)
+                if not writer.is_kept:
+                    found = fingerprint_of(workspace, writer.name, writer.files, walked=writer.fingerprint)
+                    note_clean(workspace, result.name, result.manifest, found, began)
         edits: dict[str, Edit] = {}
         for result, metafile in added:
             edits[result.name + METAFILE_SUFFIX] = metafile.render().encode()

@@ -73,7 +73,7 @@ def observed_entries(
 
 
 def fingerprint_of(
-    workspace: Workspace, name: str, files: int, walked: Fingerprint | None = None
+    workspace: Workspace, name: str, files: int, *, walked: Fingerprint | None = None, newest_known: int | None = None
 ) -> Fingerprint | None:
     """Return the fingerprint of a dataset's work tree of about so many files; None when it is small or cannot be had.
 
@@ -83,14 +83,23 @@ def fingerprint_of(
     ----------
     walked
         That of its folder, when a walk told it already.
+    newest_known
+        See `registree.store.fingerprint.fingerprint`.
     """
     if files < FINGERPRINT_FROM:
         return None
+    root = os.path.join(workspace.root, name)
     try:
-        found = walked or fingerprint(os.path.join(workspace.root, name), files, workspace.machine.processes)
-        return found._replace(digest=hash_bytes(found.digest + rules_above(workspace.root, name).rules))
+        found = walked or fingerprint(root, files, workspace.machine.processes, newest_known)
+        rules = rules_above(workspace.root, name).rules
+        return found._replace(digest=hash_bytes(found.digest + rules)) if found is not None else None
     except (OSError, StoreError):  # whoever compares the files says what is wrong
         return None
+
+
+def is_still(workspace: Workspace, name: str, files: int, known: Fingerprint) -> bool:
+    """Tell whether a dataset's work tree of about so many files has the fingerprint that was noted of it."""
+    return fingerprint_of(workspace, name, files, newest_known=known.newest) == known
 
 
 def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerprint | None, since: int) -> None:
@@ -108,7 +117,7 @@ def note_clean(workspace: Workspace, name: str, version: bytes, found: Fingerpri
     with suppress(OSError):  # what cannot be looked at is not trusted either
         newest = rules_above(workspace.root, name).newest
         if newest <= since - clock_step(newest):
-            workspace.state.update(clean=[(name, version, found.digest)])
+            workspace.state.update(clean=[(name, version, found)])
 
 
 def _observed(root: str, found: Found, cached: Stat | None, now: int) -> Observed:

@@ -18,7 +18,7 @@ from registree.model.selectors import resolve
 from registree.operations.commit import staged_paths
 from registree.operations.content import Content
 from registree.operations.imports import locked_content
-from registree.operations.observing import fingerprint_of, note_clean, observed_entries
+from registree.operations.observing import fingerprint_of, is_still, note_clean, observed_entries
 from registree.source import Machine, RegistrySource
 from registree.store.file_stat import Stat
 from registree.workspace import Workspace
@@ -120,10 +120,10 @@ def status_of(
     version = _version(metafile)
     try:
         content = _recorded(workspace, metafile)
-        found = fingerprint_of(workspace, name, files)
         known = workspace.state.clean(name, version)
-        if found is not None and found.digest == known and not compare:
+        if not compare and known is not None and is_still(workspace, name, files, known):
             return DatasetStatus(name, kind, "clean")
+        found = fingerprint_of(workspace, name, files) if known is None else None
         changes = find_renames(diff_entries(content.entries(), observed_entries(workspace, name, learnt)))
     except InvalidInput as error:  # something that no dataset may hold came into the folder
         return DatasetStatus(name, kind, "changed", problem=error.message)
@@ -131,9 +131,10 @@ def status_of(
         return DatasetStatus(name, kind, "unknown", problem="its manifest is not on this machine: reg pull")
     except RegError as error:
         return DatasetStatus(name, kind, "unknown", problem=error.message)
-    if not changes:
+    if known is None and not changes:
         note_clean(workspace, name, version, found, began)
-    elif known is not None:  # the disk may have changed a file without its times
+    elif known is not None and compare == bool(changes):
+        # The disk changed a file without its times, or times alone are others now: the next look notes what is so then.
         workspace.state.update(unclean=[name])
     return DatasetStatus(name, kind, "changed" if changes else "clean", tuple(changes))
 

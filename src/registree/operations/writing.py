@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple, Self, TypeAlias
@@ -27,8 +27,8 @@ from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
-from registree.model.places import Extents
-from registree.operations.observing import place_of
+from registree.model.places import ChildPlace, Extents
+from registree.operations.observing import is_still, place_of
 from registree.store.chunk_list import decode_chunks
 from registree.store.file_stat import Stat, file_stat, stat_row
 from registree.store.fingerprint import Fingerprint
@@ -145,6 +145,8 @@ class DatasetWriter:
         self.stored = 0
         self.files = 0
         self.contents = ContentsCounter()
+        self.is_kept = False
+        """Whether the work tree was known to be the base, so that it was not walked."""
         self.fingerprint: Fingerprint | None = None
         """That of the work tree as it was found, if it can be told."""
         self._run = run
@@ -189,7 +191,9 @@ class DatasetWriter:
         return _Base(tree, self._workspace.outbox.size(key(MANIFESTS, base)) is not None)
 
     def write_work_tree(self) -> None:
-        """Walk the dataset's work tree and write all its leaf pages."""
+        """Write all leaf pages of the dataset's work tree: walk it, unless it is known to be the base."""
+        if self.base is not None and self._keep_clean(self.base):
+            return
         cutter = LeafCutter()
         run: list[Entry] = []
         placed: list[tuple[Placed, ...]] = []
@@ -215,6 +219,31 @@ class DatasetWriter:
         except OSError as error:
             raise translate_os_error(error, os.path.basename(str(error.filename or self.name)), self._root) from error
         self.stored = self._run.packer.stored - before
+
+    def _keep_clean(self, base: Tree) -> bool:
+        """Take all pages of the base when the work tree is known to be it and all its bytes may be named again."""
+        places = [leaf.place for leaf in base.leaves if leaf.place is not None]  # a page that stays alone has none
+        files = base.totals.entries
+        known = self._workspace.state.clean(self.name, base.manifest)
+        if not places or known is None or not is_still(self._workspace, self.name, files, known):
+            return False
+        if self._base_is_unsent and not self._holds(base, places):
+            return False
+        for leaf, place in zip(base.leaves, places, strict=True):
+            self.tree.keep(leaf.ref, place)
+        self.files, self.is_kept = files, True
+        return True
+
+    def _holds(self, base: Tree, places: Sequence[ChildPlace]) -> bool:
+        """Tell whether the outbox has all pages, maps and payload of the base."""
+        usable = self._run.held.usable
+        try:
+            contents = self._run.reader.pages(base, base.leaves, maps=True)
+            return all(usable(place, unsent=True) for place in places) and all(
+                usable(extents, unsent=True) for content in contents for extents in content.extents
+            )
+        except ObjectMissing:
+            return False
 
     def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
         """Stream entries with their places, and whether those are the base's own."""

@@ -15,7 +15,7 @@ from registree.store.batches import hash_folders
 from registree.store.file_stat import clock_step
 from registree.store.workers import Memory, Workers
 
-_FOLDERS = 16
+_FOLDERS = 4
 """Folders of one batch."""
 _WORTH_A_WORKER = 30_000
 """Files from which it pays to have other processes: they take 100 ms."""
@@ -32,7 +32,7 @@ class Fingerprint(NamedTuple):
         return self.newest <= moment - clock_step(self.newest)
 
 
-def fingerprint(root: str, files: int, processes: int) -> Fingerprint:
+def fingerprint(root: str, files: int, processes: int, newest_known: int | None = None) -> Fingerprint | None:
     """Return the fingerprint of a folder.
 
     Parameters
@@ -41,6 +41,9 @@ def fingerprint(root: str, files: int, processes: int) -> Fingerprint:
         How many there may be.
     processes
         How many others may help.
+    newest_known
+        When the last change was that is known of (nanoseconds since the epoch): None is returned as soon as there is a
+        later one.
 
     Raises
     ------
@@ -61,7 +64,11 @@ def fingerprint(root: str, files: int, processes: int) -> Fingerprint:
             batches = [places[at : at + _FOLDERS] for at in range(0, len(places), _FOLDERS)]
             coming = [workers.submit(hash_folders, 0, batch) for batch in batches]
             below: list[str] = []
-            for folder, (digest, latest, names) in zip(level, chain(*map(workers.result, coming)), strict=True):
+            for folder, (digest, latest, names) in zip(
+                level, chain.from_iterable(map(workers.result, coming)), strict=True
+            ):
+                if newest_known is not None and latest > newest_known:
+                    return None
                 digests[folder] = digest
                 newest = max(newest, latest)
                 below += [join(folder, os.fsdecode(name)) for name in names]

@@ -13,6 +13,7 @@ import msgspec
 
 from registree.model.places import Extent, PackRow
 from registree.store.file_stat import Stat
+from registree.store.fingerprint import Fingerprint
 from registree.store.recent import SCHEMA, Recent
 
 VERSION = 6
@@ -21,7 +22,7 @@ ANYTHING = b""
 _LEARN_AT_ONCE = 50_000
 _OTHERS = """
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
-CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB) WITHOUT ROWID;
+CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB, newest INT) WITHOUT ROWID;
 CREATE TABLE sent (remote TEXT, pack BLOB, PRIMARY KEY (remote, pack)) WITHOUT ROWID;
 """
 _T = TypeVar("_T")
@@ -140,10 +141,10 @@ class State:
         """Return the manifest that a dataset's work tree was last made from or added as."""
         return next((row[0] for row in self._query("SELECT manifest FROM placed WHERE name = ?", (name,))), None)
 
-    def clean(self, name: str, version: bytes) -> bytes | None:
+    def clean(self, name: str, version: bytes) -> Fingerprint | None:
         """Return the fingerprint that a work tree had when it was a version (a manifest's id, or a part's)."""
-        rows = self._query("SELECT fingerprint FROM clean WHERE name = ? AND version = ?", (name, version))
-        return next((row[0] for row in rows), None)
+        rows = self._query("SELECT fingerprint, newest FROM clean WHERE name = ? AND version = ?", (name, version))
+        return next((Fingerprint(*row) for row in rows), None)
 
     def was_sent(self, remote: str, pack: bytes) -> bool:
         """Tell whether a pack is known to be on the remote with an address."""
@@ -170,7 +171,7 @@ class State:
         packs: Iterable[tuple[PackRow, Sequence[tuple[bytes, int]]]] = (),
         sent: Iterable[tuple[str, bytes]] = (),
         placed: Iterable[tuple[str, bytes]] = (),
-        clean: Iterable[tuple[str, bytes, bytes]] = (),
+        clean: Iterable[tuple[str, bytes, Fingerprint]] = (),
         unclean: Iterable[str] = (),
     ) -> None:
         """Write what was learnt, in one transaction: of `packs`, the ids and lengths of their chunks in order.
@@ -190,7 +191,10 @@ class State:
             connection.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?)", sent)
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
             connection.executemany("DELETE FROM clean WHERE name = ?", ((name,) for name in unclean))
-            connection.executemany("INSERT OR REPLACE INTO clean VALUES (?, ?, ?)", clean)
+            connection.executemany(
+                "INSERT OR REPLACE INTO clean VALUES (?, ?, ?, ?)",
+                ((name, version, *found) for name, version, found in clean),
+            )
             connection.execute("COMMIT")
         except (sqlite3.Error, msgspec.DecodeError, OSError):
             self.close()
