@@ -13,14 +13,16 @@ import pytest
 
 from registree.model.diff import Change
 from registree.model.ids import hash_bytes
-from registree.model.manifest import Entry
-from registree.operations import status
-from registree.operations.observing import FINGERPRINT_FROM
+from registree.model.manifest import Entry, boundary_level
+from registree.operations import observing, status
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.file_stat import CLOCK_STEP
 from registree.store.fingerprint import Fingerprint, fingerprint
 from tests.conftest import Reg, git, tree
 
+FILES = 40
+"""Files that are enough for a fingerprint here."""
+ENDS_A_PAGE = next(path for number in range(100, 100_000) if boundary_level(path := f"c0/{number:05d}"))
 EDITS: dict[str, Callable[[Path], object]] = {
     "a file is changed": lambda root: write(root / "c0/00006", b"another text, longer"),
     "a file gets other bytes and its old time": lambda root: rewrite(root / "c0/00006"),
@@ -96,11 +98,13 @@ def noted(registry: Path) -> bool:
 
 
 @pytest.fixture
-def many(registry: Path, reg: Reg) -> Path:
-    """A dataset with as many files as it takes, added, whose fingerprint was noted."""
+def many(registry: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg) -> Path:
+    """A dataset of two pages with as many files as it takes, added, whose fingerprint was noted."""
+    monkeypatch.setattr(observing, "FINGERPRINT_FROM", FILES)
     root = registry / "many"
-    for number in range(FINGERPRINT_FROM):
+    for number in range(FILES):
         write(root / f"c{number % 2}/{number:05d}", f"text {number:05d}".encode())
+    write(root / ENDS_A_PAGE, b"the last of its page")
     (root / "empty").mkdir()
     (root / "link").symlink_to("c0/00002")
     time.sleep(2 * CLOCK_STEP / 1e9)
@@ -183,7 +187,7 @@ def test_change_that_its_times_would_not_show_is_not_trusted(registry: Path, man
     connection = sqlite3.connect(registry / ".reg/state.sqlite")
     stored = [row[0] for row in connection.execute("SELECT fingerprint FROM clean")]
     connection.close()
-    found = fingerprint(str(many), FINGERPRINT_FROM, 0)
+    found = fingerprint(str(many), FILES, 0)
     assert found.newest == later
     assert not found.is_older(time.time_ns())
     assert found.digest not in stored
@@ -256,7 +260,7 @@ def test_dataset_whose_manifest_was_lost_is_not_removed(registry: Path, many: Pa
 def test_verify_deep_does_not_trust_it(registry: Path, many: Path, reg: Reg) -> None:
     damaged = many / "c0/00006"
     rewrite(damaged)
-    found, now = fingerprint(str(many), FINGERPRINT_FROM, 0), damaged.stat()
+    found, now = fingerprint(str(many), FILES, 0), damaged.stat()
     connection = sqlite3.connect(registry / ".reg/state.sqlite")  # as if the disk had changed it: no time tells
     with connection:
         row = (hash_bytes(found.digest), found.newest)
@@ -281,7 +285,7 @@ def test_it_belongs_to_one_version(registry: Path, many: Path, reg: Reg) -> None
 
 
 def test_processes_see_what_one_sees(many: Path) -> None:
-    alone = fingerprint(str(many), FINGERPRINT_FROM, 0)
+    alone = fingerprint(str(many), FILES, 0)
     assert fingerprint(str(many), 100_000, 1) == alone
     assert alone.newest <= time.time_ns()
 
