@@ -6,7 +6,10 @@ import os
 import sqlite3
 from pathlib import Path
 
+from registree.model.ids import hash_bytes
+from registree.model.places import Extent, PackRow
 from registree.store.file_stat import CLOCK_STEP, Stat
+from registree.store.recent import MANY
 from registree.store.state import State
 
 KNOWN = Stat(3, 4, 5, 6, b"c" * 32)
@@ -73,3 +76,32 @@ def test_times_in_whole_seconds_are_trusted_after_two_of_them() -> None:
     assert not Stat(1, coarse, coarse, 7, b"").is_older(coarse + 10 * CLOCK_STEP)
     assert Stat(1, coarse, coarse, 7, b"").is_older(coarse + 2_000_000_000)
     assert Stat(1, coarse, fine, 7, b"").is_older(fine + CLOCK_STEP)
+
+
+def test_rows_that_are_kept_in_one_are_read_once(tmp_path: Path) -> None:
+    """They are megabytes, and `update` asks for one path after the other."""
+    path = str(tmp_path / "state.sqlite")
+    State(path).update(stats=[(f"photos/{number:04d}", KNOWN) for number in range(MANY)])
+    state = State(path)
+    connection = state._open(create=False)
+    assert connection is not None
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    assert all(state.stat(f"photos/{number:04d}") == KNOWN for number in range(MANY))
+    assert state.stat("photos/0000/below") is None
+    assert sum("stats FROM recent_stats" in statement for statement in asked) == 1
+
+
+def test_chunks_of_a_full_state_are_not_held_in_memory(tmp_path: Path) -> None:
+    """A file of 100 GB has more than a million."""
+    state = State(str(tmp_path / "state.sqlite"))
+    packs = [
+        (PackRow(hash_bytes(b"%d" % pack), 65_536), [(hash_bytes(b"%d %d" % (pack, n)), 1) for n in range(65_536)])
+        for pack in range(3)
+    ]
+    state.update(packs=packs[:1])
+    assert state.place(packs[0][1][5][0]) == Extent(packs[0][0], 5, 1)
+    state.update(packs=packs[1:])
+    for pack, chunks in packs:
+        assert state.place(chunks[7][0]) == Extent(pack, 7, 1)
+    assert len(state._recent._places or ()) <= 65_536

@@ -65,10 +65,11 @@ class Recent:
 
     def stat(self, connection: sqlite3.Connection, path: str) -> Stat | None:
         """Return what is known of one file."""
-        for number, part in connection.execute(
-            "SELECT number, stats FROM recent_stats WHERE first <= ? AND last >= ? ORDER BY number DESC", (path, path)
-        ):
-            if number not in self._read:
+        for (number,) in connection.execute(
+            "SELECT number FROM recent_stats WHERE first <= ? AND last >= ? ORDER BY number DESC", (path, path)
+        ).fetchall():
+            if number not in self._read:  # it is large, so that it is asked for once
+                (part,) = connection.execute("SELECT stats FROM recent_stats WHERE number = ?", (number,)).fetchone()
                 self._read[number] = dict(_decoder.decode(part))
             if path in self._read[number]:
                 return self._read[number][path]
@@ -114,8 +115,7 @@ class Recent:
 
     def note_pack(self, connection: sqlite3.Connection, pack: PackRow, chunks: Sequence[tuple[bytes, int]]) -> None:
         """Note the ids and lengths of a pack's chunks, in order."""
-        if self._places is not None:
-            self._places.update(extents_of(pack, chunks))
+        self._places = None
         if len(chunks) < MANY:
             _store_chunks(connection, pack, chunks)
             return
