@@ -81,3 +81,6 @@ def test_part_that_is_damaged_is_not_known(tmp_path: Path) -> None:
     state = State(str(tmp_path / "state.sqlite"))
     assert list(state.stats("a")) == []
     assert State(str(tmp_path / "state.sqlite")).placed("a") == b"m" * 32
+    for _ in range(6):  # until there are too many parts
+        state.update(stats=[("a/0", row)])
+    assert list(State(str(tmp_path / "state.sqlite")).stats("a")) == [("0", row)]

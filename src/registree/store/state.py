@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -85,11 +86,14 @@ class State:
                 if not create:  # an unreadable state only costs time; a reader does not mend it
                     self._readable = False
                     return None
-                for suffix in ("", "-journal"):
-                    if os.path.exists(self._path + suffix):
-                        os.unlink(self._path + suffix)
+                self._remove()
                 self._connection = self._connect(create)
         return self._connection
+
+    def _remove(self) -> None:
+        for suffix in ("", "-journal"):
+            if os.path.exists(self._path + suffix):
+                os.unlink(self._path + suffix)
 
     def _connect(self, create: bool) -> sqlite3.Connection:
         if create:
@@ -196,7 +200,11 @@ class State:
                 ((name, version, *found) for name, version, found in clean),
             )
             connection.execute("COMMIT")
-        except (sqlite3.Error, msgspec.DecodeError, OSError):
+        except msgspec.DecodeError:  # what is damaged would be in the way of all that comes
+            self.close()
+            with suppress(OSError):
+                self._remove()
+        except (sqlite3.Error, OSError):
             self.close()
 
     def rename(self, name: str, new: str) -> None:
