@@ -81,6 +81,27 @@ def test_part_that_is_damaged_is_not_known(tmp_path: Path) -> None:
     state = State(str(tmp_path / "state.sqlite"))
     assert list(state.stats("a")) == []
     assert State(str(tmp_path / "state.sqlite")).placed("a") == b"m" * 32
-    for _ in range(6):  # until there are too many parts
-        state.update(stats=[("a/0", row)])
+    assert list(state.stats("a")) == []  # so that this one knows
+    state.update(stats=[("a/0", row)])
     assert list(State(str(tmp_path / "state.sqlite")).stats("a")) == [("0", row)]
+    assert State(str(tmp_path / "state.sqlite")).placed("a") == b"m" * 32
+
+
+def test_newer_pack_is_not_hidden_by_one_that_never_came(tmp_path: Path) -> None:
+    state = State(str(tmp_path / "state.sqlite"))
+    chunks = [(hash_bytes(b"%d" % number), 1) for number in range(9)]
+    lost, stored = PackRow(hash_bytes(b"lost"), 9), PackRow(hash_bytes(b"stored"), 2)
+    state.update(packs=[(lost, chunks)])
+    state.update(packs=[(stored, chunks[:2])])
+    assert state.place(chunks[1][0]) == Extent(stored, 1, 1)
+    assert state.place(chunks[2][0]) == Extent(lost, 2, 1)
+    state.update(packs=[(PackRow(hash_bytes(b"%d" % n), 9), chunks[3:]) for n in range(9)])  # more than are kept apart
+    assert State(str(tmp_path / "state.sqlite")).place(chunks[1][0]) == Extent(stored, 1, 1)
+
+
+def test_two_rows_for_one_file_are_the_last(tmp_path: Path) -> None:
+    state = State(str(tmp_path / "state.sqlite"))
+    older, newer = (Stat(size, 2, 3, 4, b"c" * 32) for size in (1, 2))
+    state.update(stats=[("a/0", older), *((f"a/{number}", newer) for number in range(9))])
+    assert dict(state.stats("a"))["0"] == newer == state.stat("a/0")
+    assert len(list(state.stats("a"))) == 9

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from registree.errors import InvalidInput, NotFound
+from registree.errors import Conflict, InvalidInput, NotFound
 from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit, chain
 from registree.model.ids import ContentId
@@ -150,6 +150,8 @@ def check_new_name(workspace: Workspace, path: str) -> DatasetName:
 def _next_metafile(workspace: Workspace, writer: DatasetWriter, tree: WrittenTree) -> tuple[AddedDataset, DatasetFile]:
     old = _tracked(workspace, writer.name)
     changed = old is None or old.manifest != tree.manifest
+    if changed and writer.is_kept:
+        raise Conflict(f"{writer.name}{METAFILE_SUFFIX} changed while it was added", hint="run it again")
     totals = tree.totals
     metafile = old if old is not None else DatasetFile(writer.name.rsplit("/", 1)[-1], tree.manifest, 0, 0, {})
     if changed:

@@ -204,9 +204,9 @@ def serve(parent: int, descriptor: int, commands: int, answers: int) -> None:
     Pickled come the size of the memory in bytes, and then ``(task, start, length, rows)``; ``(result, error)`` go out.
     """
     with suppress(EOFError), open(commands, "rb") as asked, open(answers, "wb") as told:
+        memory = memoryview(mmap.mmap(descriptor, pickle.load(asked)))  # noqa: S301 -- the parent's own pipe
         pickle.dump((None, None), told)
         told.flush()
-        memory = memoryview(mmap.mmap(descriptor, pickle.load(asked)))  # noqa: S301 -- the parent's own pipe
         while True:
             task, start, length, rows = pickle.load(asked)  # noqa: S301 -- the parent's own pipe
             answer: tuple[list[Any] | None, OSError | None]

@@ -69,8 +69,10 @@ class Recent:
             "SELECT number FROM recent_stats WHERE first <= ? AND last >= ? ORDER BY number DESC", (path, path)
         ).fetchall():
             if number not in self._read:  # it is large, so that it is asked for once
-                (part,) = connection.execute("SELECT stats FROM recent_stats WHERE number = ?", (number,)).fetchone()
-                self._read[number] = dict(_decoder.decode(part))
+                part = connection.execute("SELECT stats FROM recent_stats WHERE number = ?", (number,)).fetchone()
+                if part is None:  # another process has just moved it to the table
+                    continue
+                self._read[number] = dict(_decoder.decode(part[0]))
             if path in self._read[number]:
                 return self._read[number][path]
         row = connection.execute(
@@ -82,7 +84,9 @@ class Recent:
         """Return where a chunk lies, if it is known."""
         if self._places is None:
             self._places = {}
-            for identifier, size, chunks in connection.execute("SELECT id, size, chunks FROM recent_pack"):
+            for identifier, size, chunks in connection.execute(
+                "SELECT id, size, chunks FROM recent_pack ORDER BY number"
+            ):
                 self._places.update(extents_of(PackRow(identifier, size), decode_chunks(chunks)))
         found = self._places.get(chunk)
         if found is not None:
@@ -94,7 +98,8 @@ class Recent:
 
     def note_stats(self, connection: sqlite3.Connection, rows: Iterable[FileRow]) -> None:
         """Note what files are now; of two rows for one path the last counts."""
-        found = sorted(((path, row if row is None else _clamped(row)) for path, row in rows), key=itemgetter(0))
+        latest = {path: row if row is None else _clamped(row) for path, row in rows}
+        found = sorted(latest.items(), key=itemgetter(0))
         if not found:
             return
         first, last = found[0][0], found[-1][0]
@@ -112,11 +117,20 @@ class Recent:
             for (part,) in connection.execute("SELECT stats FROM recent_stats ORDER BY number").fetchall():
                 _store_stats(connection, _decoder.decode(part))
             connection.execute("DELETE FROM recent_stats")
+            self._read.clear()
+
+    def forget_all(self, connection: sqlite3.Connection) -> None:
+        """Forget all files and chunks: a part that is damaged would hide what comes, and what it hid would be seen."""
+        for table in ("stat", "place", "recent_stats", "recent_pack"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 -- our own names
+        self._read.clear()
+        self._places = None
 
     def note_pack(self, connection: sqlite3.Connection, pack: PackRow, chunks: Sequence[tuple[bytes, int]]) -> None:
         """Note the ids and lengths of a pack's chunks, in order."""
         self._places = None
-        if len(chunks) < MANY:
+        (are_others,) = connection.execute("SELECT EXISTS (SELECT 1 FROM recent_pack)").fetchone()
+        if len(chunks) < MANY and not are_others:  # they would be hidden by what older packs are said to hold
             _store_chunks(connection, pack, chunks)
             return
         connection.execute(
@@ -124,7 +138,8 @@ class Recent:
             (pack.id, pack.size, len(chunks), encode_chunks(list(chunks))),
         )
         if _is_full(connection, "SELECT count(*), total(count) FROM recent_pack"):
-            for identifier, size, part in connection.execute("SELECT id, size, chunks FROM recent_pack").fetchall():
+            packs = connection.execute("SELECT id, size, chunks FROM recent_pack ORDER BY number").fetchall()
+            for identifier, size, part in packs:
                 _store_chunks(connection, PackRow(identifier, size), decode_chunks(part))
             connection.execute("DELETE FROM recent_pack")
 

@@ -6,7 +6,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -73,6 +72,7 @@ class State:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._readable = True
+        self._is_damaged = False
         self._recent = Recent()
 
     def _open(self, *, create: bool) -> sqlite3.Connection | None:
@@ -86,14 +86,11 @@ class State:
                 if not create:  # an unreadable state only costs time; a reader does not mend it
                     self._readable = False
                     return None
-                self._remove()
+                for suffix in ("", "-journal"):
+                    if os.path.exists(self._path + suffix):
+                        os.unlink(self._path + suffix)
                 self._connection = self._connect(create)
         return self._connection
-
-    def _remove(self) -> None:
-        for suffix in ("", "-journal"):
-            if os.path.exists(self._path + suffix):
-                os.unlink(self._path + suffix)
 
     def _connect(self, create: bool) -> sqlite3.Connection:
         if create:
@@ -163,8 +160,9 @@ class State:
         if connection is not None:
             try:
                 yield from ask(connection)
-            except (sqlite3.DatabaseError, msgspec.DecodeError):  # a damaged state knows nothing
+            except (sqlite3.DatabaseError, msgspec.DecodeError) as error:  # a damaged state knows nothing
                 self._readable = False
+                self._is_damaged = isinstance(error, msgspec.DecodeError)
                 self.close()
 
     def update(
@@ -187,6 +185,9 @@ class State:
             if connection is None:
                 return
             connection.execute("BEGIN IMMEDIATE")
+            if self._is_damaged:
+                self._recent.forget_all(connection)
+                self._is_damaged = False
             rows = chain(((path, None) for path in forget), stats)
             while some := list(islice(rows, _LEARN_AT_ONCE)):
                 self._recent.note_stats(connection, some)
@@ -200,10 +201,9 @@ class State:
                 ((name, version, *found) for name, version, found in clean),
             )
             connection.execute("COMMIT")
-        except msgspec.DecodeError:  # what is damaged would be in the way of all that comes
+        except msgspec.DecodeError:
+            self._is_damaged = True
             self.close()
-            with suppress(OSError):
-                self._remove()
         except (sqlite3.Error, OSError):
             self.close()
 

@@ -184,8 +184,9 @@ class Workers:
     def _attend(self, asked: int, told: int) -> None:
         """Give one process its batches, one after the other."""
         with suppress(EOFError, BrokenPipeError), open(asked, "wb") as commands, open(told, "rb") as answers:
-            pickle.load(answers)  # noqa: S301 -- our own process says that it has started
             pickle.dump(self.memory.total, commands)
+            commands.flush()
+            pickle.load(answers)  # noqa: S301 -- our own process says that it has its memory
             while batch := self._next():
                 try:
                     pickle.dump((batch.task, batch.start, self.memory.size, batch.rows), commands)
