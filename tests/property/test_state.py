@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from registree.model.ids import hash_bytes
 from registree.model.places import Extent, PackRow
-from registree.store import recent
+from registree.store import known_chunks, known_files
 from registree.store.file_stat import Stat
 from registree.store.state import State
 
@@ -30,9 +30,10 @@ PREFIXES = ("a", "a/b", "a-b", "nothing")
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let few rows be many."""
-    monkeypatch.setattr(recent, "MANY", 4)
-    monkeypatch.setattr(recent, "_LIMIT", 20)
-    monkeypatch.setattr(recent, "_PARTS", 4)
+    monkeypatch.setattr(known_files, "KEPT_IN_ONE", 4)
+    monkeypatch.setattr(known_chunks, "KEPT_IN_ONE", 4)
+    monkeypatch.setattr(known_files, "_LIMIT", 20)
+    monkeypatch.setattr(known_files, "_PARTS", 4)
     yield
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from registree.model.ids import hash_bytes
 from registree.model.places import Extent, PackRow
-from registree.store.file_stat import CLOCK_STEP, Stat
-from registree.store.recent import MANY
+from registree.store.file_stat import CLOCK_STEP, Stat, as_row
+from registree.store.known_files import KEPT_IN_ONE
 from registree.store.state import State
 
 KNOWN = Stat(3, 4, 5, 6, b"c" * 32)
@@ -65,8 +65,10 @@ def test_rows_are_read_on_while_others_are_written(tmp_path: Path) -> None:
 
 def test_time_that_sqlite_cannot_hold_becomes_the_nearest(tmp_path: Path) -> None:
     state = State(str(tmp_path / "state.sqlite"))
-    state.update(stats=[("photo", KNOWN._replace(mtime=-(1 << 65)))])
-    assert state.stat("photo") == KNOWN._replace(mtime=1 - (1 << 63))
+    found = os.stat_result((0o100644, 6, 1, 1, 0, 0, 3, 0, 0, 0), {"st_mtime_ns": -(1 << 65), "st_ctime_ns": 1 << 65})
+    row = as_row(found, KNOWN.content)
+    state.update(stats=[("photo", row)])
+    assert state.stat("photo") == row == KNOWN._replace(mtime=1 - (1 << 63), ctime=(1 << 63) - 1)
 
 
 def test_times_in_whole_seconds_are_trusted_after_two_of_them() -> None:
@@ -81,13 +83,13 @@ def test_times_in_whole_seconds_are_trusted_after_two_of_them() -> None:
 def test_rows_that_are_kept_in_one_are_read_once(tmp_path: Path) -> None:
     """They are megabytes, and `update` asks for one path after the other."""
     path = str(tmp_path / "state.sqlite")
-    State(path).update(stats=[(f"photos/{number:04d}", KNOWN) for number in range(MANY)])
+    State(path).update(stats=[(f"photos/{number:04d}", KNOWN) for number in range(KEPT_IN_ONE)])
     state = State(path)
     connection = state._open(create=False)
     assert connection is not None
     asked: list[str] = []
     connection.set_trace_callback(asked.append)
-    assert all(state.stat(f"photos/{number:04d}") == KNOWN for number in range(MANY))
+    assert all(state.stat(f"photos/{number:04d}") == KNOWN for number in range(KEPT_IN_ONE))
     assert state.stat("photos/0000/below") is None
     assert sum("stats FROM recent_stats" in statement for statement in asked) == 1
 
@@ -104,4 +106,4 @@ def test_chunks_of_a_full_state_are_not_held_in_memory(tmp_path: Path) -> None:
     state.update(packs=packs[1:])
     for pack, chunks in packs:
         assert state.place(chunks[7][0]) == Extent(pack, 7, 1)
-    assert len(state._recent._places or ()) <= 65_536
+    assert len(state._chunks._recent or ()) <= 65_536

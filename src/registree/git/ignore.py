@@ -115,8 +115,8 @@ class RegIgnore:
     def has_rules(self, folder: str, names: Collection[str]) -> bool:
         """Tell whether anything in a folder, in which these names are, may be left out."""
         place = join(self._prefix, folder) if folder else self._prefix
-        own = REGIGNORE in names or any(len(name) == len(REGIGNORE) and name.lower() == REGIGNORE for name in names)
-        return bool(self._of(place, may_have_own=own))  # a disk may fold case
+        own = any(len(name) == len(REGIGNORE) and name.lower() == REGIGNORE for name in names)  # a disk may fold case
+        return bool(self._of(place, may_have_own=own))
 
     def _of(self, folder: str, *, may_have_own: bool = True) -> list[tuple[int, IgnoreFilter]]:
         """Return the filters of a folder and of those above it, the nearest first, with the length of their paths."""

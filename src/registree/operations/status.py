@@ -133,8 +133,9 @@ def status_of(
         return DatasetStatus(name, kind, "unknown", problem=error.message)
     if known is None and not changes:
         note_clean(workspace, name, version, found, began)
-    elif known is not None and compare == bool(changes):
-        # The disk changed a file without its times, or times alone are others now: the next look notes what is so then.
+    disk_lied = compare and bool(changes)  # it changed a file without its times
+    only_times = not compare and not changes
+    if known is not None and (disk_lied or only_times):  # the next look takes the fingerprint before it compares
         workspace.state.update(unclean=[name])
     return DatasetStatus(name, kind, "changed" if changes else "clean", tuple(changes))
 

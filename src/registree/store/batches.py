@@ -36,6 +36,7 @@ PACKED_STAT = struct.Struct("=qqqqQ")
 modification and of change (nanoseconds), and its inode. A file with several links has no time of change (0): linking it
 elsewhere changes that alone."""
 _LATEST = (1 << 63) - 1
+"""Nanoseconds since the epoch: the last moment that 63 bits and a sign hold, and before it the first."""
 _FOLDER = PACKED_STAT.pack(stat.S_IFDIR, 0, 0, 0, 0)
 
 
@@ -45,8 +46,13 @@ def pack_stat(found: os.stat_result) -> bytes:
     try:
         return PACKED_STAT.pack(found.st_mode, found.st_size, found.st_mtime_ns, changed, found.st_ino)
     except struct.error:
-        times = [max(-_LATEST, min(time, _LATEST)) for time in (found.st_mtime_ns, changed)]
+        times = map(nearest_time, (found.st_mtime_ns, changed))
         return PACKED_STAT.pack(found.st_mode, found.st_size, *times, found.st_ino)
+
+
+def nearest_time(time: int) -> int:
+    """Return a time, or the nearest that can be written down (both nanoseconds since the epoch)."""
+    return max(-_LATEST, min(time, _LATEST))
 
 
 def list_folders(memory: memoryview, rows: Sequence[bytes], parent: int = 0) -> list[Listed]:
@@ -114,7 +120,8 @@ def read_files(memory: memoryview, rows: Sequence[OldFile], parent: int = 0) -> 
         else:
             _, start, size = row
             content = blake3(memory[start : start + size]).digest()
-            read.append((content, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode))
+            times = nearest_time(found.st_mtime_ns), nearest_time(found.st_ctime_ns)
+            read.append((content, *times, found.st_ino, found.st_mode))
     return read
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import NamedTuple
 
-from registree.store.batches import PACKED_STAT, pack_stat
+from registree.store.batches import PACKED_STAT, nearest_time, pack_stat
 
 CLOCK_STEP = 20_000_000
 """Nanoseconds: a file changed this shortly before it was read may change again without its times showing it."""
@@ -74,7 +74,8 @@ def stat_row(found: FileStat, content: bytes, read_at: int) -> Stat | None:
 
 def as_row(found: os.stat_result, content: bytes) -> Stat:
     """Return the row for a file, trusted or not."""
-    return Stat(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, content)
+    mtime, ctime = nearest_time(found.st_mtime_ns), nearest_time(found.st_ctime_ns)
+    return Stat(found.st_size, mtime, ctime, found.st_ino, content)
 
 
 def wait_for_clock(newest: int) -> int:

@@ -74,8 +74,7 @@ class OpenPack:
         self._buffer[self._filled : self._filled + len(view)] = view
         self._filled += len(view)
         self.size += len(view)
-        self._chunks.append((chunk, length))
-        self.count += 1
+        self.note_chunk(chunk, length)
         return Pending(self, start, length)
 
     def append_range(self, descriptor: int, offset: int, memory: memoryview, path: str) -> tuple[int, Future[None]]:

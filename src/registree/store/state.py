@@ -5,27 +5,28 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
 from registree.model.places import Extent, PackRow
 from registree.store.file_stat import Stat
 from registree.store.fingerprint import Fingerprint
-from registree.store.recent import SCHEMA, Recent
+from registree.store.known_chunks import CHUNK_TABLES, KnownChunks
+from registree.store.known_files import FILE_TABLES, KnownFiles
 
 VERSION = 6
 ANYTHING = b""
 """Stands in `sent` for a pack: the remote got data."""
 _LEARN_AT_ONCE = 50_000
-_OTHERS = """
+_OTHERS = """\
 CREATE TABLE placed (name TEXT PRIMARY KEY, manifest BLOB) WITHOUT ROWID;
 CREATE TABLE clean (name TEXT PRIMARY KEY, version BLOB, fingerprint BLOB, newest INT) WITHOUT ROWID;
 CREATE TABLE sent (remote TEXT, pack BLOB, PRIMARY KEY (remote, pack)) WITHOUT ROWID;
 """
-_T = TypeVar("_T")
 
 
 class Learning:
@@ -73,7 +74,7 @@ class State:
         self._connection: sqlite3.Connection | None = None
         self._readable = True
         self._is_damaged = False
-        self._recent = Recent()
+        self._files, self._chunks = KnownFiles(), KnownChunks()
 
     def _open(self, *, create: bool) -> sqlite3.Connection | None:
         if self._connection is None and (create or self._readable):
@@ -111,7 +112,7 @@ class State:
                     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
                     for (table,) in connection.execute(tables).fetchall():
                         connection.execute(f"DROP TABLE {table}")
-                    for statement in (SCHEMA + _OTHERS).strip().split("\n"):
+                    for statement in (FILE_TABLES + CHUNK_TABLES + _OTHERS).strip().split("\n"):
                         connection.execute(statement)
                     connection.execute(f"PRAGMA user_version={VERSION}")
                 connection.execute("COMMIT")
@@ -124,46 +125,51 @@ class State:
     def stats(self, prefix: str) -> Iterator[tuple[str, Stat]]:
         """Stream what is known of the files under a folder (or of the file itself), sorted by path below it."""
         start = len(prefix) + 1
-        low, high = prefix + "/", prefix + "0"  # '0' is the character after '/'
-        for path, row in self._read(lambda connection: self._recent.stats(connection, low, high)):
-            yield path[start:], row
+        with self._reading() as connection:
+            if connection is not None:  # '0' is the character after '/'
+                for path, row in self._files.between(connection, prefix + "/", prefix + "0"):
+                    yield path[start:], row
 
     def stat(self, path: str) -> Stat | None:
         """Return what is known of one file."""
-        return next(self._read(lambda connection: iter((self._recent.stat(connection, path),))), None)
+        with self._reading() as connection:
+            return self._files.find(connection, path) if connection is not None else None
+        return None
 
     def place(self, chunk: bytes) -> Extent | None:
         """Return where a chunk lies, if it is known."""
-        if self._connection is None and not self._readable:  # as in a first `add`, which asks for every file
-            return None
-        return next(self._read(lambda connection: iter((self._recent.place(connection, chunk),))), None)
+        with self._reading() as connection:
+            return self._chunks.find(connection, chunk) if connection is not None else None
+        return None
 
     def placed(self, name: str) -> bytes | None:
         """Return the manifest that a dataset's work tree was last made from or added as."""
-        return next((row[0] for row in self._query("SELECT manifest FROM placed WHERE name = ?", (name,))), None)
+        row = self._row("SELECT manifest FROM placed WHERE name = ?", (name,))
+        return row[0] if row is not None else None
 
     def clean(self, name: str, version: bytes) -> Fingerprint | None:
         """Return the fingerprint that a work tree had when it was a version (a manifest's id, or a part's)."""
-        rows = self._query("SELECT fingerprint, newest FROM clean WHERE name = ? AND version = ?", (name, version))
-        return next((Fingerprint(*row) for row in rows), None)
+        row = self._row("SELECT fingerprint, newest FROM clean WHERE name = ? AND version = ?", (name, version))
+        return Fingerprint(*row) if row is not None else None
 
     def was_sent(self, remote: str, pack: bytes) -> bool:
         """Tell whether a pack is known to be on the remote with an address."""
-        rows = self._query("SELECT 1 FROM sent WHERE remote = ? AND pack = ?", (remote, pack))
-        return next((True for _ in rows), False)
+        return self._row("SELECT 1 FROM sent WHERE remote = ? AND pack = ?", (remote, pack)) is not None
 
-    def _query(self, statement: str, values: tuple[object, ...]) -> Iterator[Any]:
-        return self._read(lambda connection: connection.execute(statement, values))
+    def _row(self, statement: str, values: tuple[object, ...]) -> tuple[Any, ...] | None:
+        with self._reading() as connection:
+            return connection.execute(statement, values).fetchone() if connection is not None else None
+        return None
 
-    def _read(self, ask: Callable[[sqlite3.Connection], Iterator[_T]]) -> Iterator[_T]:
-        connection = self._open(create=False)
-        if connection is not None:
-            try:
-                yield from ask(connection)
-            except (sqlite3.DatabaseError, msgspec.DecodeError) as error:  # a damaged state knows nothing
-                self._readable = False
-                self._is_damaged = isinstance(error, msgspec.DecodeError)
-                self.close()
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Give the connection to read from, if there is one; a state that turns out to be damaged knows nothing."""
+        try:
+            yield self._open(create=False)
+        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
+            self._readable = False
+            self._is_damaged = isinstance(error, msgspec.DecodeError)
+            self.close()
 
     def update(
         self,
@@ -186,13 +192,14 @@ class State:
                 return
             connection.execute("BEGIN IMMEDIATE")
             if self._is_damaged:
-                self._recent.forget_all(connection)
+                self._files.forget_all(connection)
+                self._chunks.forget_all(connection)
                 self._is_damaged = False
             rows = chain(((path, None) for path in forget), stats)
             while some := list(islice(rows, _LEARN_AT_ONCE)):
-                self._recent.note_stats(connection, some)
+                self._files.note(connection, some)
             for pack, chunks in packs:
-                self._recent.note_pack(connection, pack, chunks)
+                self._chunks.note(connection, pack, chunks)
             connection.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?)", sent)
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
             connection.executemany("DELETE FROM clean WHERE name = ?", ((name,) for name in unclean))
@@ -222,7 +229,7 @@ class State:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-            self._recent = Recent()
+            self._files, self._chunks = KnownFiles(), KnownChunks()
 
 
 def _quoted(path: str) -> str:
