@@ -1,4 +1,4 @@
-"""The fingerprint of a large work tree: `status` trusts it, so nothing may change without changing it."""
+"""The fingerprint of a large work tree: `status` and `add` trust it, so nothing may change without changing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local state after a process was killed while it wrote it."""
+"""The local state: what it keeps, after a process was killed while it wrote it too."""
 
 from __future__ import annotations
 

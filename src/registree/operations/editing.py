@@ -159,7 +159,7 @@ class _Editor:
         self.removed: set[str] = set()
         self._reader = run.reader
         self._writer = writer
-        self._tree: Tree = writer.base
+        self._tree: Tree = writer.base.tree
         self._additions = additions
         self._removals = removals
         self._paths = sorted(additions)

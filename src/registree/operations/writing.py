@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import NamedTuple, Self, TypeAlias
-
-import msgspec
+from typing import NamedTuple, Self
 
 from registree.errors import (
     AuthError,
@@ -17,8 +15,6 @@ from registree.errors import (
     FormatError,
     IntegrityError,
     InvalidInput,
-    NotFound,
-    ObjectMissing,
     StoreError,
     translate_os_error,
 )
@@ -27,19 +23,20 @@ from registree.model.contents import ContentsCounter
 from registree.model.ids import EMPTY, ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, LeafCutter, seal_leaf
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
-from registree.model.places import ChildPlace, Extents
+from registree.model.places import Extents
+from registree.operations.base_version import BaseVersion, Row
 from registree.operations.observing import is_still, place_of
 from registree.store.chunk_list import decode_chunks
 from registree.store.file_stat import Stat, file_stat, stat_row
 from registree.store.fingerprint import Fingerprint
 from registree.store.held_packs import HeldPacks
-from registree.store.layout import CHUNKS, MANIFESTS, decompress, key
+from registree.store.layout import CHUNKS, decompress, key
 from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
 from registree.store.scanning import Found, Scan
 from registree.store.state import Learning
-from registree.store.tree_reader import Tree, TreeReader
+from registree.store.tree_reader import TreeReader
 from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
 
@@ -115,23 +112,13 @@ class OutboxWriter:
         self.workspace.state.update(placed=placed)
 
 
-class _Base(msgspec.Struct):
-    """The version that the next one follows, and whether the outbox alone holds it."""
-
-    tree: Tree
-    unsent: bool
-
-
-_Row: TypeAlias = tuple[Entry, Extents]
-
-
 class _Step(NamedTuple):
     """A path of the work tree, found at a time (nanoseconds since the epoch): the base's row for it, and what it is as
     far as that is known without reading it.
     """
 
     found: Found
-    older: _Row | None
+    older: Row | None
     known: tuple[Entry, tuple[Placed, ...]] | None
     found_at: int
 
@@ -152,43 +139,13 @@ class DatasetWriter:
         self._run = run
         self._workspace = run.workspace
         self._root = os.path.join(run.workspace.root, name)
-        self._base = self._open_base(base)
-        known = {leaf.ref.page: leaf.place for leaf in self._base.tree.leaves if leaf.place} if self._base else {}
-        inner = self._base.tree.inner if self._base else {}
-        places = {**known, **inner}
-        self.tree = TreeWriter(
-            folder,
-            {
-                page: place
-                for page, place in places.items()
-                if run.held.usable(tuple(place), unsent=self._base_is_unsent)
-            },
-        )
-
-    @property
-    def base(self) -> Tree | None:
-        """The version this one follows."""
-        return self._base.tree if self._base is not None else None
+        self.base = BaseVersion.open(run.workspace, name, base, run.reader, run.held)
+        """The version this one follows, if there is one that can be read."""
+        self.tree = TreeWriter(folder, self.base.pages() if self.base is not None else {})
 
     def is_new(self, tree: WrittenTree) -> bool:
         """Tell whether a written tree holds anything that no store has yet."""
-        return self.base is None or self.base.manifest != tree.manifest or bool(self.stored or tree.packs)
-
-    @property
-    def _base_is_unsent(self) -> bool:
-        return self._base is not None and self._base.unsent
-
-    def _open_base(self, base: ContentId | None) -> _Base | None:
-        if base is None:
-            return None
-        try:
-            tree = self._run.reader.open(base)
-        except (ObjectMissing, StoreError, NotFound) as error:
-            self._workspace.machine.warn(
-                f"the last version of {self.name} cannot be read here ({error.message}): all of it is stored again"
-            )
-            return None
-        return _Base(tree, self._workspace.outbox.size(key(MANIFESTS, base)) is not None)
+        return self.base is None or self.base.tree.manifest != tree.manifest or bool(self.stored or tree.packs)
 
     def write_work_tree(self) -> None:
         """Write all leaf pages of the dataset's work tree: walk it, unless it is known to be the base."""
@@ -220,30 +177,18 @@ class DatasetWriter:
             raise translate_os_error(error, os.path.basename(str(error.filename or self.name)), self._root) from error
         self.stored = self._run.packer.stored - before
 
-    def _keep_clean(self, base: Tree) -> bool:
-        """Take all pages of the base when the work tree is known to be it and all its bytes may be named again."""
-        places = [leaf.place for leaf in base.leaves if leaf.place is not None]  # a page that stays alone has none
-        files = base.totals.entries
-        known = self._workspace.state.clean(self.name, base.manifest)
-        if not places or known is None or not is_still(self._workspace, self.name, files, known):
+    def _keep_clean(self, base: BaseVersion) -> bool:
+        """Take all pages of the base when the work tree is known to be it and all of it may be named again."""
+        leaves, files = base.tree.leaves, base.tree.totals.entries
+        known = self._workspace.state.clean(self.name, base.tree.manifest)
+        places = [leaf.place for leaf in leaves if leaf.place is not None]  # a page that stays alone has none
+        is_clean = places and known is not None and is_still(self._workspace, self.name, files, known)
+        if not is_clean or not base.is_held():
             return False
-        if self._base_is_unsent and not self._holds(base, places):
-            return False
-        for leaf, place in zip(base.leaves, places, strict=True):
+        for leaf, place in zip(leaves, places, strict=True):
             self.tree.keep(leaf.ref, place)
         self.files, self.is_kept = files, True
         return True
-
-    def _holds(self, base: Tree, places: Sequence[ChildPlace]) -> bool:
-        """Tell whether the outbox has all pages, maps and payload of the base."""
-        usable = self._run.held.usable
-        try:
-            contents = self._run.reader.pages(base, base.leaves, maps=True)
-            return all(usable(place, unsent=True) for place in places) and all(
-                usable(extents, unsent=True) for content in contents for extents in content.extents
-            )
-        except ObjectMissing:
-            return False
 
     def _walk(self) -> Iterator[tuple[Entry, tuple[Placed, ...], bool]]:
         """Stream entries with their places, and whether those are the base's own."""
@@ -261,7 +206,7 @@ class DatasetWriter:
     def _steps(self, scan: Iterable[Found]) -> Iterator[_Step]:
         """Walk the work tree beside the base and the stat cache."""
         workspace = self._workspace
-        base = self._base_rows()
+        base = self.base.rows() if self.base is not None else iter(())
         known = workspace.state.stats(self.name)
         base_row = next(base, None)
         stat_found = next(known, None)
@@ -287,16 +232,7 @@ class DatasetWriter:
         size = step.found.stat.size
         return (place_of(self._root, step.found.path), size) if step.known is None and size < CHUNKED_FROM else None
 
-    def _base_rows(self) -> Iterator[tuple[Entry, Extents]]:
-        if self._base is not None:
-            tree = self._base.tree
-            try:
-                for content in self._run.reader.pages(tree, tree.leaves, maps=True):
-                    yield from zip(content.entries, content.extents, strict=True)
-            except ObjectMissing as error:
-                self._workspace.machine.warn(f"part of the last version of {self.name} is lost ({error.message})")
-
-    def _known(self, found: Found, cached: Stat | None, older: _Row | None) -> tuple[Entry, tuple[Placed, ...]] | None:
+    def _known(self, found: Found, cached: Stat | None, older: Row | None) -> tuple[Entry, tuple[Placed, ...]] | None:
         """Return what is known without reading, if anything is."""
         if found.kind == Kind.DIRECTORY:
             return Entry(found.path, found.kind, 0, b""), ()
@@ -340,7 +276,7 @@ class DatasetWriter:
                 return Entry(path, _kind(after.st_mode), after.st_size, content), places
         raise _changed(join(self.name, path))
 
-    def _places_of(self, content: bytes, size: int, older: _Row | None) -> tuple[Placed, ...] | None:
+    def _places_of(self, content: bytes, size: int, older: Row | None) -> tuple[Placed, ...] | None:
         if not size:
             return ()
         if older is not None and older[0].content == content and older[0].is_file:
@@ -348,13 +284,13 @@ class DatasetWriter:
         found = self._run.packer.find(content)
         return (found,) if found is not None and found.length == size else None
 
-    def _older_places(self, content: bytes, older: _Row | None) -> Extents | None:
+    def _older_places(self, content: bytes, older: Row | None) -> Extents | None:
         """Return where the base has this content, unless that is something else or was lost."""
         same = older is not None and older[0].content == content and older[0].is_file
-        return older[1] if older and same and self._run.held.usable(older[1], unsent=self._base_is_unsent) else None
+        return older[1] if older and same and self.base is not None and self.base.may_name(older[1]) else None
 
     def store_file(
-        self, path: str, older: _Row | None = None
+        self, path: str, older: Row | None = None
     ) -> tuple[ContentId, tuple[Placed, ...], os.stat_result] | None:
         """Read, hash and pack one file; None when it changed meanwhile.
 
