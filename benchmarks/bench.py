@@ -326,7 +326,7 @@ def growing(bench: Bench, scale: float) -> None:
             make(table, target)
 
         title = f"a {kind} table of {size // 1_000_000} MB that grows by 1 % a version"
-        bench.measure(title, data, scripts.growing(next_version), (REG, DVC, LFS, COPIES), keep=False, runs=1)
+        bench.measure(title, data, scripts.growing(next_version), (REG, DVC, LFS, COPIES), keep=False)
 
 
 def starting(bench: Bench, scale: float) -> None:

@@ -86,11 +86,10 @@ def pack_all(contents: list[bytes], before: Packed | None = None, *, in_place: b
         packer.finish()
         stored = 0
         for pack in packer.closed:
-            assert pack.row is not None
             raw = b"".join(read_sources(pack.sources)) if pack.sources is not None else Path(pack.path).read_bytes()
             assert len(raw) == pack.row.size
-            assert hash_bytes(raw) == pack.row.id
-            packs[pack.row.id] = raw
+            assert hash_bytes(raw) == pack.id
+            packs[pack.id] = raw
             stored += len(raw)
         known |= {chunk: extent for row, chunks in packer.packs() for chunk, extent in extents_of(row, chunks)}
         for chunk, (pack_row, offset, length) in known.items():
@@ -244,9 +243,8 @@ def test_pack_of_a_file_that_shrank_and_grew_again_is_what_its_name_says(tmp_pat
             packer.store_large(file.fileno(), size, str(path))
     packer.finish()
     for pack in packer.closed:
-        assert pack.row is not None
         content = Path(pack.path).read_bytes()
-        assert (hash_bytes(content), len(content)) == (pack.row.id, pack.row.size)
+        assert (hash_bytes(content), len(content)) == (pack.id, pack.row.size)
         assert sum(length for _, length in pack.chunks()) == len(content)
 
 
@@ -264,8 +262,7 @@ def test_unreadable_chunk_list_lists_nothing(content: bytes) -> None:
 def test_wrong_chunk_list_never_becomes_a_wrong_file() -> None:
     content = noise(2 * OWN_FROM, 4)
     first = pack_all([content])
-    (pack,) = [pack for pack in first.opened if pack.row is not None]
-    assert pack.row is not None
+    (pack,) = [pack for pack in first.opened if pack.id]
     with _folder() as folder:
         packer = Packer(str(folder), {}.get)
         packer.learn(pack.row, [(hash_bytes(b"?"), pack.row.size + 1)])

@@ -20,7 +20,8 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 -- it is the process's to the end
     if sys.argv[1:] in (["--version"], ["-V"]):
         _end(0, f"reg {__version__}\n")
-    gc.set_threshold(100_000, 20, 100)  # the usual 700 takes a tenth of a large command, and finds next to nothing
+    gc.set_threshold(1_000_000, 20, 100)  # the usual 700 takes a tenth of a large command, and finds next to nothing
+    sys.setswitchinterval(0.0005)  # who feeds another process waits for the interpreter no longer than that (seconds)
     sys.setrecursionlimit(10_000)  # folders may lie in each other deeper than the usual 1,000
     from registree.cli.app import interrupted, run  # noqa: PLC0415 -- the version is answered without importing the rest
 

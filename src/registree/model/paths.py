@@ -114,7 +114,7 @@ def portability_problems(folder: str, names: Collection[str]) -> list[str]:
     problems = [
         f"{join(folder, name)!r} is not a valid name on Windows" for name in doubtful if _UNPORTABLE.search(name)
     ]
-    folded = {_fold(name) for name in names}
+    folded = set(_fold("/".join(names)).split("/"))
     if len(folded) < len(names):
         first: dict[str, str] = {}
         for name in sorted(names):

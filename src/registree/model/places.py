@@ -7,7 +7,7 @@ of its files, extents of packs; the map of a page of pages names where each chil
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,16 @@ class PackRow(msgspec.Struct, frozen=True, array_like=True, gc=False):
     size: int
 
 
+class Named(Protocol):
+    """A pack that has its name: its id and its size in bytes."""
+
+    @property
+    def id(self) -> bytes: ...
+
+    @property
+    def size(self) -> int: ...
+
+
 class Extent(NamedTuple):
     """`length` bytes of a pack, from `offset` on."""
 
@@ -44,6 +54,8 @@ class Extent(NamedTuple):
 
 Extents = tuple[Extent, ...]
 """A file's bytes, in order."""
+_Row: TypeAlias = Sequence[tuple[Named, int, int]]
+"""The same of any pack that has its name."""
 
 
 class ChildPlace(NamedTuple):
@@ -64,7 +76,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Map)
 
 
-def encode_leaf_map(extents: Sequence[Extents]) -> bytes:
+def encode_leaf_map(extents: Sequence[_Row]) -> bytes:
     """Encode the extents of a leaf page's files, one row for each file of more than zero bytes, in page order."""
     return _encode(0, extents)
 
@@ -74,7 +86,7 @@ def encode_inner_map(level: int, places: Sequence[ChildPlace]) -> bytes:
     return _encode(level, [(place.page, place.map) for place in places])
 
 
-def _encode(level: int, rows: Sequence[tuple[Extent, ...]]) -> bytes:
+def _encode(level: int, rows: Sequence[_Row]) -> bytes:
     numbers: dict[bytes, int] = {}
     packs: list[PackRow] = []
     places: list[list[int]] = []
@@ -84,7 +96,7 @@ def _encode(level: int, rows: Sequence[tuple[Extent, ...]]) -> bytes:
             number = numbers.get(pack.id)
             if number is None:
                 number = numbers[pack.id] = len(packs)
-                packs.append(pack)
+                packs.append(PackRow(pack.id, pack.size))
             flat += (number, offset, length)
         places.append(flat)
     return _encoder.encode(_Map(FORMAT, level, packs, places))

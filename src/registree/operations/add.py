@@ -96,7 +96,7 @@ def add(
                 edits[path] = chain(edits[path], edit) if path in edits else edit
         commit = workspace.repository.edit(edits, message)
         run.note_placed()
-        note_packs(workspace, [pack.row for pack in run.packer.closed if pack.row is not None])
+        note_packs(workspace, [pack.row for pack in run.packer.closed])
     return AddResult(tuple(result for result, _ in added), commit)
 
 

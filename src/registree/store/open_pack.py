@@ -33,8 +33,8 @@ class OpenPack:
 
     def __init__(self, path: str, *, in_place: bool = False, threads: PackThreads | None = None) -> None:
         self.path = path
+        self.id = b""
         self.size = 0
-        self.row: PackRow | None = None
         self.count = 0
         self.chunked = False
         self.sources: list[tuple[str, int, int]] | None = [] if in_place else None
@@ -54,7 +54,7 @@ class OpenPack:
 
     def chunks(self) -> list[tuple[bytes, int]]:
         """Return its chunks in order, with their lengths in bytes."""
-        if self.row is None:
+        if not self.id:
             return self._chunks
         with open(self.path + ".chunks", "rb") as file:
             return decode_chunks(file.read())
@@ -64,16 +64,16 @@ class OpenPack:
         start, length = self.size, len(content)
         if self.sources is not None:
             self._describe(source, length)
-        view = memoryview(content)
-        while self._filled + len(view) >= _BUFFER:
+        while self._filled + len(content) >= _BUFFER:
             fits = _BUFFER - self._filled
-            self._buffer[self._filled :] = view[:fits]
-            view = view[fits:]
+            content = memoryview(content)
+            self._buffer[self._filled :] = content[:fits]
+            content = content[fits:]
             self._filled, self.size = _BUFFER, self.size + fits
             self._pass_on()
-        self._buffer[self._filled : self._filled + len(view)] = view
-        self._filled += len(view)
-        self.size += len(view)
+        end = self._filled + len(content)
+        self._buffer[self._filled : end] = content
+        self._filled, self.size = end, start + length
         self.note_chunk(chunk, length)
         return Pending(self, start, length)
 
@@ -174,10 +174,17 @@ class OpenPack:
         with open(self.path + ".chunks", "wb") as file:
             file.write(encode_chunks(self._chunks))
         self._chunks = []
-        self.row = PackRow(identifier, self.size)
+        self.id = identifier
         if self._file is not None:
             self._file.flush_and_close()
         return self.row
+
+    @property
+    def row(self) -> PackRow:
+        """Itself as a map names it, when it is closed."""
+        if not self.id:
+            raise AssertionError("a pack is still open")
+        return PackRow(self.id, self.size)
 
     def wait(self) -> None:
         """Wait until a closed pack is on the disk.
@@ -226,29 +233,18 @@ def read_sources(sources: Iterable[tuple[str, int, int]]) -> Iterator[bytes]:
 
 
 class Pending(NamedTuple):
-    """Bytes in a pack that may not have its name yet."""
+    """`length` bytes of a pack that may not have its name yet, from `offset` on."""
 
     pack: OpenPack
-    start: int
+    offset: int
     length: int
 
 
 Placed: TypeAlias = "Pending | Extent"
 
 
-def settle(placed: tuple[Placed, ...]) -> Extents | None:
-    """Turn places into extents; None while a pack has no name."""
-    if len(placed) == 1:  # a small file, which is most of them
-        place = placed[0]
-        if isinstance(place, Extent):
-            return (place,)
-        return (Extent(place.pack.row, place.start, place.length),) if place.pack.row is not None else None
-    extents = []
-    for place in placed:
-        if isinstance(place, Extent):
-            extents.append(place)
-        elif place.pack.row is None:
-            return None
-        else:
-            extents.append(Extent(place.pack.row, place.start, place.length))
-    return merge_extents(extents)
+def settle(placed: Iterable[Placed]) -> Extents:
+    """Turn places in packs that are closed by now into extents."""
+    return merge_extents(
+        [place if isinstance(place, Extent) else Extent(place.pack.row, *place[1:]) for place in placed]
+    )

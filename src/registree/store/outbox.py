@@ -229,7 +229,7 @@ class Outbox(DirectoryStore):
 
     def _note_publishing(self, packs: Sequence[OpenPack], trees: Sequence[WrittenTree]) -> None:
         """Note what is about to be new here, so that a run that is killed half-way can be undone."""
-        ids = [pack.row.id for pack in packs if pack.row is not None]
+        ids = [pack.id for pack in packs]
         new = [found.hex() for found in ids if self.size(key(PACKS, found)) is None]
         manifests = [tree.manifest.hex() for tree in trees if self.size(key(MANIFESTS, tree.manifest)) is None]
         self.write(_PUBLISHING, msgspec.json.encode((new, manifests)))
@@ -262,14 +262,13 @@ class Outbox(DirectoryStore):
         every = (*packs, *(pack for tree in trees for pack in tree.packs))
         self._note_publishing(every, trees)
         for pack in every:
-            assert pack.row is not None  # noqa: S101 -- closed packs are named
             if pack.sources is None:
-                self.adopt(key(PACKS, pack.row.id), pack.path)
+                self.adopt(key(PACKS, pack.id), pack.path)
             else:
-                self._write_sources(key(IN_PLACE, pack.row.id), pack.sources, self._began)
+                self._write_sources(key(IN_PLACE, pack.id), pack.sources, self._began)
             if pack.chunked:
-                self.write(key(CHUNKS, pack.row.id), compress(encode_chunks(pack.chunks())))
-        folders = {os.path.dirname(self.path(key(PACKS, pack.row.id))) for pack in every if pack.row is not None}
+                self.write(key(CHUNKS, pack.id), compress(encode_chunks(pack.chunks())))
+        folders = {os.path.dirname(self.path(key(PACKS, pack.id))) for pack in every}
         for folder in (*folders, f"{self.root}/{PACKS}"):
             with suppress(FileNotFoundError):  # packs in place have none
                 sync_directory(folder)

@@ -192,7 +192,6 @@ class Packer:
     def packs(self) -> Iterator[tuple[PackRow, list[tuple[bytes, int]]]]:
         """Stream all closed packs with the ids and lengths of their chunks."""
         for pack in self.closed:
-            assert pack.row is not None  # noqa: S101 -- closed packs are named
             yield pack.row, pack.chunks()
 
     def seal(self) -> None:
@@ -222,8 +221,8 @@ def _merged(places: Iterable[Placed]) -> tuple[Placed, ...]:
     for place in places:
         last = merged[-1] if merged else None
         if isinstance(place, Pending) and isinstance(last, Pending):
-            if last.pack is place.pack and last.start + last.length == place.start:
-                merged[-1] = Pending(last.pack, last.start, last.length + place.length)
+            if last.pack is place.pack and last.offset + last.length == place.offset:
+                merged[-1] = Pending(last.pack, last.offset, last.length + place.length)
                 continue
         elif isinstance(place, Extent) and isinstance(last, Extent):
             merged[-1:] = merge_extents((last, place))

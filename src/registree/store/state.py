@@ -138,6 +138,8 @@ class State:
 
     def place(self, chunk: bytes) -> Extent | None:
         """Return where a chunk lies, if it is known."""
+        if self._connection is None and not self._readable:  # asked of every new chunk
+            return None
         with self._reading() as connection:
             return self._chunks.find(connection, chunk) if connection is not None else None
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -12,13 +12,11 @@ from registree.model.manifest import InnerPage, LeafPage, PageRef, Totals, cut_i
 from registree.model.places import (
     PACK_TARGET,
     ChildPlace,
-    Extent,
-    Extents,
     encode_inner_map,
     encode_leaf_map,
 )
 from registree.store.layout import compress
-from registree.store.open_pack import OpenPack, Placed, settle
+from registree.store.open_pack import OpenPack, Pending, Placed, settle
 
 
 class WrittenTree(msgspec.Struct, frozen=True):
@@ -32,12 +30,13 @@ class WrittenTree(msgspec.Struct, frozen=True):
 
 
 class _Row(msgspec.Struct):
-    """A child page: kept from an older version, or new and waiting for the packs its map names."""
+    """A child page: kept from an older version, or new and waiting for the packs its map names to get their names."""
 
     ref: PageRef
     kept: ChildPlace | None
     content: bytes = b""
-    placed: list[tuple[Placed, ...]] | None = None
+    placed: Sequence[tuple[Placed, ...]] = ()
+    unnamed: Collection[OpenPack] = ()
     page: Placed | None = None
     map: Placed | None = None
 
@@ -76,12 +75,13 @@ class TreeWriter:
         row = _Row(leaf.ref, kept, leaf.content, placed)
         self._rows.append(row)
         if kept is None:
+            row.unnamed = {place.pack for places in placed for place in places if isinstance(place, Pending)}
             self._waiting.append(row)
         if len(self._rows) > 1:  # a page that stays alone becomes the manifest itself
-            self._flush(final=False)
+            self._flush()
             for earlier in self._rows[-2:]:
                 if earlier.kept is not None:
-                    earlier.content, earlier.placed = b"", None
+                    earlier.content, earlier.placed = b"", ()
 
     def keep(self, ref: PageRef, place: ChildPlace) -> None:
         """Add a page of an older version without reading it; not for a page that stays alone."""
@@ -92,11 +92,11 @@ class TreeWriter:
         if len(self._rows) == 1:
             row = self._rows[0]
             totals = Totals(row.ref.entries, row.ref.files, row.ref.size)
-            return WrittenTree(ContentId(row.ref.page), totals, row.content, encode_leaf_map(_settled_now(row)), [])
-        self._flush(final=True)
+            return WrittenTree(ContentId(row.ref.page), totals, row.content, _map_of(row), [])
+        self._flush()
         self._close()
         refs = [row.ref for row in self._rows]
-        places = [row.kept or _child_place(row) for row in self._rows]
+        places = [row.kept or _child_place(row.page, row.map) for row in self._rows]
         self._kept = {place for row in self._rows if (place := row.kept) is not None}
         level = 1
         pages = list(cut_inner(level, refs))
@@ -122,18 +122,14 @@ class TreeWriter:
             else:
                 written.append((self._put(page.content), self._put(encode_inner_map(page.level, own))))
         self._close()
-        return [place if isinstance(place, ChildPlace) else ChildPlace(*map(_extent, place)) for place in written]
+        return [place if isinstance(place, ChildPlace) else _child_place(*place) for place in written]
 
-    def _flush(self, *, final: bool) -> None:
-        while self._waiting:
-            row = self._waiting[0]
-            settled = _settled_now(row) if final else _settled(row)
-            if settled is None:
-                return
-            self._waiting.popleft()
+    def _flush(self) -> None:
+        while self._waiting and _is_named(self._waiting[0]):
+            row = self._waiting.popleft()
             row.page = self._put(row.content)
-            row.map = self._put(encode_leaf_map(settled))
-            row.content, row.placed = b"", None
+            row.map = self._put(_map_of(row))
+            row.content, row.placed, row.unnamed = b"", (), ()
 
     def _put(self, content: bytes) -> Placed:
         if self._open is None:
@@ -156,30 +152,15 @@ class TreeWriter:
             self._open = None
 
 
-def _settled(row: _Row) -> list[Extents] | None:
-    """Return the extents of all files of a page; None while a pack that holds some has no name."""
-    settled = []
-    for placed in row.placed or ():
-        extents = settle(placed)
-        if extents is None:
-            return None
-        settled.append(extents)
-    return settled
+def _is_named(row: _Row) -> bool:
+    return all(pack.id for pack in row.unnamed)
 
 
-def _settled_now(row: _Row) -> list[Extents]:
-    settled = _settled(row)
-    if settled is None:
-        raise AssertionError("a pack is still open")
-    return settled
+def _map_of(row: _Row) -> bytes:
+    assert _is_named(row)  # noqa: S101 -- who asks has waited for that
+    return encode_leaf_map([places if len(places) == 1 else settle(places) for places in row.placed])
 
 
-def _extent(place: Placed | None) -> Extent:
-    extents = settle((place,)) if place is not None else None
-    if not extents:
-        raise AssertionError("a pack of pages is still open")
-    return extents[0]
-
-
-def _child_place(row: _Row) -> ChildPlace:
-    return ChildPlace(_extent(row.page), _extent(row.map))
+def _child_place(page: Placed | None, map_: Placed | None) -> ChildPlace:
+    assert page is not None and map_ is not None  # noqa: S101 -- every pack was closed, so they were put
+    return ChildPlace(*settle((page,)), *settle((map_,)))
