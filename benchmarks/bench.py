@@ -128,7 +128,7 @@ class Bench:
         keep
             Delete nothing before the end: a disk that has just deleted many files makes new ones slowly.
         """
-        self.room = 2 * int(subprocess.run(["du", "-sB1", data], capture_output=True, check=True).stdout.split()[0])
+        self.room = 4 * int(subprocess.run(["du", "-sB1", data], capture_output=True, check=True).stdout.split()[0])
         for _ in range(self.runs if runs is None else runs):
             first = self._rounds % len(tools)
             self._rounds += 1

@@ -97,7 +97,7 @@ def place_new(
                 raise
             remove(tree)
             fetched = _bring_tree(machine, again, tree, placement, verb, learning)
-        at = _verified_at(content.totals.size)
+        at = _verified_at(content.totals.size if learning is not None else 0)
         with announced or nullcontext():
             if not replace:
                 _refuse_existing(target)
@@ -117,7 +117,7 @@ def _bring_tree(
 ) -> int:
     totals = content.totals
     learn = learning.add if learning is not None else None
-    placer = _placer(machine, content, os.path.dirname(tree), placement, learn)
+    placer = _placer(machine, content, os.path.dirname(tree), placement, learn, totals.files)
     is_file = False
     machine.progress.begin(verb, totals.files, totals.size)
     try:
@@ -146,11 +146,12 @@ def _placer(
     folder: str,
     placement: Placement,
     learn: Callable[[str, Stat], None] | None,
+    expected: int,
 ) -> Placer:
     link = choose_link(machine.cache, folder, placement.links)
     return Placer(
         content.reader, machine.cache, machine.executor, machine.progress, link,
-        processes=machine.processes, keep=placement.keep, learn=learn,
+        processes=machine.processes, expected=expected, keep=placement.keep, learn=learn,
     )  # fmt: skip
 
 
@@ -235,7 +236,7 @@ def _stage(
     by_path = {step.path for step in plan.write}
     size = sum(step.after.size for step in plan.write if step.after is not None)
     known: dict[str, Stat] = {}
-    placer = _placer(machine, content, folder, placement, known.__setitem__)
+    placer = _placer(machine, content, folder, placement, known.__setitem__, len(plan.write))
     staged: list[tuple[Entry, str]] = []
     machine.progress.begin(verb, len(plan.write), size)
     try:

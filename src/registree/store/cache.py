@@ -204,6 +204,7 @@ class Cache:
             self._make(self.root)
             connection = sqlite3.connect(self._notes_path(), timeout=30, isolation_level=None)
             try:
+                connection.execute("PRAGMA synchronous=NORMAL")
                 connection.execute("BEGIN IMMEDIATE")
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS note "

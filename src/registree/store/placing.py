@@ -23,8 +23,12 @@ from registree.store.payload import LargeFile, Wanted, is_whole
 from registree.store.small_files import Row, SmallFiles
 from registree.store.tree_reader import TreeReader
 
-WINDOW_BYTES = 64 << 20
-WINDOW_FILES = 8192
+_WINDOW_BYTES = 64 << 20
+_WINDOW_FILES = 8192
+"""Small files that are brought together, so that few reads give many of them."""
+_FIRST_WINDOW = 8
+"""The first window is this part of a whole one, and each of the next twice the one before: work begins sooner."""
+_NO_READER = "content without a reader holds no extents"
 _LARGE_AT_ONCE = 2
 """Large files on their way at once: the first pieces of one come while the one before is hashed."""
 
@@ -63,6 +67,8 @@ class Placer:
         How files come from the cache. With HARDLINK, files are read-only.
     processes
         How many others may help with small files.
+    expected
+        How many files there will be at the most.
     keep
         Whether what is brought is kept in the cache.
     learn
@@ -78,6 +84,7 @@ class Placer:
         link: LinkKind,
         *,
         processes: int,
+        expected: int,
         keep: bool,
         learn: Callable[[str, Stat], None] | None = None,
     ) -> None:
@@ -86,7 +93,6 @@ class Placer:
         self._executor = executor
         self._progress = progress
         self._link = link
-        self._processes = processes
         self._keep = keep
         self._learn = learn
         mask = os.umask(0)
@@ -99,7 +105,14 @@ class Placer:
         self._window: list[Wanted] = []
         self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
-        self._small: SmallFiles | None = None
+        self._window_part = _FIRST_WINDOW
+        self._small = (
+            SmallFiles(
+                reader, executor, self._row, self._made, processes, self._from_cache_after_all, expected=expected
+            )
+            if reader is not None
+            else None
+        )
         self._large: deque[tuple[Wanted, LargeFile, str, ExitStack]] = deque()
         self.placed_bytes = 0
 
@@ -190,7 +203,7 @@ class Placer:
 
     def _packs(self) -> TreeReader:
         if self._reader is None:
-            raise AssertionError("content without a reader holds no extents")
+            raise AssertionError(_NO_READER)
         return self._reader
 
     def _mode(self, entry: Entry) -> int:
@@ -237,7 +250,9 @@ class Placer:
 
     def _grow_window(self, size: int) -> None:
         self._window_bytes += size
-        if self._window_bytes >= WINDOW_BYTES or len(self._window) + len(self._copies) >= WINDOW_FILES:
+        files, part = len(self._window) + len(self._copies), self._window_part
+        if self._window_bytes >= _WINDOW_BYTES // part or files >= _WINDOW_FILES // part:
+            self._window_part = max(1, part // 2)
             self._bring()
 
     def _bring(self) -> None:
@@ -246,9 +261,7 @@ class Placer:
         if not window and not copies:
             return
         if self._small is None:
-            self._small = SmallFiles(
-                self._packs(), self._executor, self._row, self._made, self._processes, self._from_cache_after_all
-            )
+            raise AssertionError(_NO_READER)
         self._small.copy(copies)
         self._small.make(window)
 

@@ -47,6 +47,8 @@ class SmallFiles:
         How many others may help.
     spare
         Gives a file's bytes when they are wrong in its pack everywhere, if it can; they are checked.
+    expected
+        How many files will come at the most, if that is known.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class SmallFiles:
         done: Done,
         processes: int,
         spare: Callable[[Wanted], bytes | None] = lambda wanted: None,
+        *,
+        expected: int = 0,
     ) -> None:
         self._reader = reader
         self._executor = executor
@@ -65,6 +69,7 @@ class SmallFiles:
         self._spare = spare
         self._memory = Memory(_AHEAD + 1 + processes, RANGE_LIMIT)
         self._workers = Workers(self._memory, processes)
+        self._workers.expect(expected)
         self._coming: deque[_Coming] = deque()
 
     def make(self, files: Sequence[Wanted]) -> None:

@@ -121,25 +121,30 @@ class TreeReader(PackReader):
         """
         for start in range(0, len(leaves), BATCH):
             batch = leaves[start : start + BATCH]
+            given = 0
             try:
-                yield from self._read_batch(tree, batch, maps)
+                for content in self._read_batch(tree, batch, maps):
+                    yield content
+                    given += 1
             except ObjectMissing:
                 if tree.fresh:
                     raise
                 again = self.open(tree.manifest, fresh=True)
                 places = {leaf.ref.page: leaf for leaf in again.leaves}
                 tree.leaves, tree.fresh, tree.root_map = again.leaves, True, again.root_map
-                yield from self._read_batch(again, [places[leaf.ref.page] for leaf in batch], maps)
+                yield from self._read_batch(again, [places[leaf.ref.page] for leaf in batch[given:]], maps)
 
     def entries(self, tree: Tree) -> Iterator[Entry]:
         """Stream all entries in order."""
         for content in self.pages(tree, tree.leaves, maps=False):
             yield from content.entries
 
-    def _read_batch(self, tree: Tree, batch: Sequence[Leaf], maps: bool) -> list[LeafContent]:
+    def _read_batch(self, tree: Tree, batch: Sequence[Leaf], maps: bool) -> Iterator[LeafContent]:
+        """Read leaf pages together; each is decoded when it is asked for."""
         rows = [(leaf.ref, leaf.place) for leaf in batch if leaf.place is not None]
         blobs = self._read_many(rows, tree.store, maps=maps, fresh=tree.fresh)
-        return [self._leaf_content(tree, leaf, blobs, maps) for leaf in batch]
+        for leaf in batch:
+            yield self._leaf_content(tree, leaf, blobs, maps)
 
     def _read_many(
         self, rows: Sequence[tuple[PageRef, ChildPlace]], store: Store, *, maps: bool, fresh: bool

@@ -27,6 +27,8 @@ ROWS = 512
 """Rows of one batch at most: they take some 20 ms."""
 _WORTH_A_WORKER = 2000
 """Rows of small files after which it pays to start other processes."""
+_WORTH_ONE_THAT_IS_THERE = 1000
+"""Rows for which it pays when they start before the first of the rows comes."""
 _START = "import sys; sys.path[:] = {path!r}; from registree.store.batches import serve; serve(*{numbers!r})"
 
 
@@ -141,10 +143,18 @@ class Workers:
             self._waiting.append(_Batch(task, start, rows, future))
             self._some.notify()
             self._rows += len(rows)
-            if self._rows >= self._worth and not self._closed:
-                count, self._count = self._count, 0
-                self._employ(_start(count, self.memory.descriptor))
+            self._start_from(self._worth, self._rows)
         return future
+
+    def expect(self, rows: int) -> None:
+        """Say how many rows will come at the most, so that the other processes are there by then."""
+        with self._some:
+            self._start_from(min(self._worth, _WORTH_ONE_THAT_IS_THERE), rows)
+
+    def _start_from(self, worth: int, rows: int) -> None:
+        if rows >= worth and self._count and not self._closed:
+            count, self._count = self._count, 0
+            self._employ(_start(count, self.memory.descriptor))
 
     def result(self, future: Future[list[_Result]]) -> list[_Result]:
         """Return what came of a batch; while it is not done, do others.
