@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from benchmarks.jobs import DVC, LIMIT, REG
+from benchmarks.jobs import COPIES, DVC, GIT, LFS, LIMIT, REG, S5CMD
 
 Costs: TypeAlias = Sequence[Mapping[str, Any]]
 Jobs: TypeAlias = Mapping[str, Mapping[str, Costs]]
 """What each tool's runs of each job cost: rows of `benchmarks.running.Cost`."""
 
+_TOOLS = (REG, DVC, LFS, GIT, S5CMD, COPIES, LIMIT)
 _ORDER = ("small", "s3", "large", "medium", "million", "growing", "huge", "catalog", "starting")
 _HEAD = """# Benchmarks
 
@@ -26,8 +27,8 @@ default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks,
 copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied. Each table
 names its day, and the commit where it is known: an older one's script may have been another.
 """
-_COLUMNS = """Why `add` is not faster is in [decision 0009](decisions/0009-what-add-costs.md), what `get` and
-`import` cost beside `cp -r` in [0012](decisions/0012-what-get-and-import-cost.md).
+_COLUMNS = """What `add` costs is in [decision 0009](decisions/0009-what-add-costs.md), what `get` and `import` cost in
+[0012](decisions/0012-what-get-and-import-cost.md).
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
 the smallest and the largest), *CPU* the seconds of processors, *peak* the largest process, *files* those made or
@@ -147,7 +148,7 @@ def _table(jobs: Jobs, failed: Mapping[str, Mapping[str, str]]) -> list[str]:
     names = ["job", "tool", "seconds", "ratio", "CPU", "peak MB", "files", "stored MB", *extra]
     rows = [f"| {' | '.join(names)} |", "| --- | --- |" + " ---: |" * (len(names) - 2)]
     for job, by_tool in jobs.items():
-        for tool, costs in by_tool.items():
+        for tool, costs in sorted(by_tool.items(), key=lambda item: _TOOLS.index(item[0])):
             cells = [
                 job,
                 tool,

@@ -107,7 +107,7 @@ def test_twenty_thousand_small_files_take_at_most_thirty_requests_each_way(
         ]
         made: list[Wanted] = []
         small = SmallFiles(
-            reader, executor, lambda file: (file.path, 0o644, ""), lambda files, *_: made.extend(files), 1
+            reader, executor, lambda file: (file.path, 0o644, ""), lambda files, *_: made.extend(files), 1, 20_000
         )
         small.make(wanted)
         small.finish()

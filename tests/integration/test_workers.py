@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,8 @@ from registree.source import Machine
 from registree.store.batches import NewFile, read_files, write_files
 from registree.store.file_stat import file_stat
 from registree.store.reading_ahead import read_ahead, reading_workers
+from registree.store.small_files import SmallFiles
+from registree.store.tree_reader import TreeReader
 from registree.store.workers import Memory, Spares, Workers
 from tests.conftest import Reg, tree
 
@@ -160,6 +165,39 @@ def test_spare_processes_end_with_the_command(registry: Path, reg: Reg, error: l
 
 
 @needs_processors
+@pytest.mark.parametrize(("expected", "others"), [(999, 0), (1000, 1)])
+def test_others_start_before_the_first_of_many_files_comes(expected: int, others: int) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        reader = TreeReader((), None, executor)
+        small = SmallFiles(reader, executor, lambda file: (file.path, 0o644, ""), lambda *_: None, 1, expected)
+        assert len(children()) == others
+        small.close()
+    assert children() == set()
+
+
+def test_memory_of_a_placement_goes_with_it(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    write_many(registry / "few", 10)
+    reg(registry, "add", "few", "-m", "Add")
+    reg(registry, "push")
+
+    def memories() -> list[str]:
+        found = []
+        for descriptor in os.listdir("/proc/self/fd"):
+            with suppress(FileNotFoundError):  # that of the listing
+                found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        return [name for name in found if name.startswith("/memfd:reg")]
+
+    gc.collect()
+    gc.disable()  # a large command runs it seldom
+    try:
+        for number in range(3):
+            reg(tmp_path, "get", registry, "few", "-o", f"got{number}")
+        wait_until(lambda: not memories())  # a thread may still have it
+    finally:
+        gc.enable()
+
+
+@needs_processors
 def test_worker_that_is_killed_is_said(tmp_path: Path, memory: Memory) -> None:
     workers = Workers(memory, 1)
     before = children()
@@ -185,6 +223,8 @@ def test_worker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 import sys, time
 from registree.source import Machine
 from registree.store.batches import write_files
+from registree.store.small_files import SmallFiles
+from registree.store.tree_reader import TreeReader
 from registree.store.workers import Memory, Spares, Workers
 from registree.model.ids import hash_bytes
 memory = Memory(1, 1 << 16)

@@ -6,10 +6,8 @@ import os
 from collections.abc import Sequence
 
 from registree.execute import default_processes
-from registree.store.workers import Spares
+from registree.store.workers import MANY, Spares
 
-_MANY = 1000
-"""Files and folders from which other processes have work."""
 _started: list[Spares] = []
 
 
@@ -33,15 +31,15 @@ def end() -> None:
 def _holds_many(path: str) -> bool:
     """Tell whether there is much below a folder, looking at no more of it than that takes."""
     seen, folders = 0, [path]
-    while folders and seen < _MANY:
+    while folders and seen < MANY:
         try:
             with os.scandir(folders.pop()) as listing:
                 for entry in listing:
                     seen += 1
-                    if seen == _MANY:
+                    if seen == MANY:
                         break
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
         except OSError:  # no folder, or none of ours
             continue
-    return seen == _MANY
+    return seen == MANY

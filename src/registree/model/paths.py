@@ -110,11 +110,12 @@ def portability_problems(folder: str, names: Collection[str]) -> list[str]:
     Found are names that collide under case folding or Unicode normal form, names reserved on Windows and
     characters that it refuses.
     """
-    doubtful = names if _UNPORTABLE.search("/".join(names)) else ()
+    text = "/".join(names)
+    doubtful = names if _UNPORTABLE.search(text) else ()
     problems = [
         f"{join(folder, name)!r} is not a valid name on Windows" for name in doubtful if _UNPORTABLE.search(name)
     ]
-    folded = set(_fold("/".join(names)).split("/"))
+    folded = set(_fold(text).split("/"))
     if len(folded) < len(names):
         first: dict[str, str] = {}
         for name in sorted(names):

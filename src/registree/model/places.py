@@ -55,7 +55,7 @@ class Extent(NamedTuple):
 Extents = tuple[Extent, ...]
 """A file's bytes, in order."""
 _Row: TypeAlias = Sequence[tuple[Named, int, int]]
-"""The same of any pack that has its name."""
+"""A file's bytes in packs that have their names by now: for each piece the pack, the offset and the length."""
 
 
 class ChildPlace(NamedTuple):
@@ -95,6 +95,8 @@ def _encode(level: int, rows: Sequence[_Row]) -> bytes:
         for pack, offset, length in row:
             number = numbers.get(pack.id)
             if number is None:
+                if not pack.id:
+                    raise AssertionError("a pack is still open")
                 number = numbers[pack.id] = len(packs)
                 packs.append(PackRow(pack.id, pack.size))
             flat += (number, offset, length)

@@ -97,7 +97,7 @@ def place_new(
                 raise
             remove(tree)
             fetched = _bring_tree(machine, again, tree, placement, verb, learning)
-        at = _verified_at(content.totals.size if learning is not None else 0)
+        at = _verified_at(content.totals.size) if learning is not None else time.time_ns()
         with announced or nullcontext():
             if not replace:
                 _refuse_existing(target)

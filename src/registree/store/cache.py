@@ -214,8 +214,10 @@ class Cache:
                 connection.execute("COMMIT")
             finally:
                 connection.close()
-        except (sqlite3.Error, OSError):
-            return  # without notes, files are hashed again when next used
+        except (sqlite3.Error, OSError) as error:  # without notes, files are hashed again when next used
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                with suppress(OSError):  # they are damaged, and begin anew
+                    os.unlink(self._notes_path())
         finally:
             self._pending.clear()
 

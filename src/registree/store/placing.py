@@ -27,8 +27,7 @@ _WINDOW_BYTES = 64 << 20
 _WINDOW_FILES = 8192
 """Small files that are brought together, so that few reads give many of them."""
 _FIRST_WINDOW = 8
-"""The first window is this part of a whole one, and each of the next twice the one before: work begins sooner."""
-_NO_READER = "content without a reader holds no extents"
+"""The first window is this part of a whole one, so that work begins sooner; the next is four times as large."""
 _LARGE_AT_ONCE = 2
 """Large files on their way at once: the first pieces of one come while the one before is hashed."""
 
@@ -93,6 +92,8 @@ class Placer:
         self._executor = executor
         self._progress = progress
         self._link = link
+        self._processes = processes
+        self._expected = expected
         self._keep = keep
         self._learn = learn
         mask = os.umask(0)
@@ -106,13 +107,7 @@ class Placer:
         self._copies: list[tuple[Wanted, str]] = []
         self._window_bytes = 0
         self._window_part = _FIRST_WINDOW
-        self._small = (
-            SmallFiles(
-                reader, executor, self._row, self._made, processes, self._from_cache_after_all, expected=expected
-            )
-            if reader is not None
-            else None
-        )
+        self._small: SmallFiles | None = None
         self._large: deque[tuple[Wanted, LargeFile, str, ExitStack]] = deque()
         self.placed_bytes = 0
 
@@ -198,12 +193,13 @@ class Placer:
         """End what works for it."""
         while self._large:
             self._large.popleft()[-1].close()
-        if self._small is not None:
-            self._small.close()
+        small, self._small = self._small, None  # they know of each other, and its memory is not to wait for a collector
+        if small is not None:
+            small.close()
 
     def _packs(self) -> TreeReader:
         if self._reader is None:
-            raise AssertionError(_NO_READER)
+            raise AssertionError("content without a reader holds no extents")
         return self._reader
 
     def _mode(self, entry: Entry) -> int:
@@ -249,10 +245,11 @@ class Placer:
         return False
 
     def _grow_window(self, size: int) -> None:
+        self._small_files()  # its processes start while the window fills
         self._window_bytes += size
         files, part = len(self._window) + len(self._copies), self._window_part
         if self._window_bytes >= _WINDOW_BYTES // part or files >= _WINDOW_FILES // part:
-            self._window_part = max(1, part // 2)
+            self._window_part = max(1, part // 4)
             self._bring()
 
     def _bring(self) -> None:
@@ -260,10 +257,17 @@ class Placer:
         self._window, self._copies, self._window_bytes = [], [], 0
         if not window and not copies:
             return
+        small = self._small_files()
+        small.copy(copies)
+        small.make(window)
+
+    def _small_files(self) -> SmallFiles:
         if self._small is None:
-            raise AssertionError(_NO_READER)
-        self._small.copy(copies)
-        self._small.make(window)
+            self._small = SmallFiles(
+                self._packs(), self._executor, self._row, self._made, self._processes, self._expected,
+                self._from_cache_after_all,
+            )  # fmt: skip
+        return self._small
 
     def _row(self, wanted: Wanted) -> Row:
         entry, second = wanted.entry, ""

@@ -11,7 +11,7 @@ from registree.model.ranges import RANGE_LIMIT, Range, plan_ranges
 from registree.store.batches import Made, NewFile, copy_files, write_files
 from registree.store.payload import Wanted, damaged
 from registree.store.tree_reader import TreeReader
-from registree.store.workers import ROWS, Memory, Task, Workers
+from registree.store.workers import MANY, ROWS, Memory, Task, Workers
 
 _R = TypeVar("_R")
 _AHEAD = 3
@@ -45,10 +45,10 @@ class SmallFiles:
         Told of files when they are there.
     processes
         How many others may help.
+    expected
+        How many files will come at the most: for many, the others start at once.
     spare
         Gives a file's bytes when they are wrong in its pack everywhere, if it can; they are checked.
-    expected
-        How many files will come at the most, if that is known.
     """
 
     def __init__(
@@ -58,9 +58,8 @@ class SmallFiles:
         row: Callable[[Wanted], Row],
         done: Done,
         processes: int,
+        expected: int,
         spare: Callable[[Wanted], bytes | None] = lambda wanted: None,
-        *,
-        expected: int = 0,
     ) -> None:
         self._reader = reader
         self._executor = executor
@@ -69,7 +68,8 @@ class SmallFiles:
         self._spare = spare
         self._memory = Memory(_AHEAD + 1 + processes, RANGE_LIMIT)
         self._workers = Workers(self._memory, processes)
-        self._workers.expect(expected)
+        if expected >= MANY:
+            self._workers.begin()
         self._coming: deque[_Coming] = deque()
 
     def make(self, files: Sequence[Wanted]) -> None:

@@ -121,13 +121,13 @@ class TreeReader(PackReader):
         """
         for start in range(0, len(leaves), BATCH):
             batch = leaves[start : start + BATCH]
-            given = 0
+            given, fresh = 0, tree.fresh
             try:
                 for content in self._read_batch(tree, batch, maps):
                     yield content
                     given += 1
             except ObjectMissing:
-                if tree.fresh:
+                if fresh:
                     raise
                 again = self.open(tree.manifest, fresh=True)
                 places = {leaf.ref.page: leaf for leaf in again.leaves}

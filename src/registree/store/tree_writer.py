@@ -36,7 +36,7 @@ class _Row(msgspec.Struct):
     kept: ChildPlace | None
     content: bytes = b""
     placed: Sequence[tuple[Placed, ...]] = ()
-    unnamed: Collection[OpenPack] = ()
+    packs: Collection[OpenPack] = ()
     page: Placed | None = None
     map: Placed | None = None
 
@@ -75,7 +75,7 @@ class TreeWriter:
         row = _Row(leaf.ref, kept, leaf.content, placed)
         self._rows.append(row)
         if kept is None:
-            row.unnamed = {place.pack for places in placed for place in places if isinstance(place, Pending)}
+            row.packs = {place.pack for places in placed for place in places if isinstance(place, Pending)}
             self._waiting.append(row)
         if len(self._rows) > 1:  # a page that stays alone becomes the manifest itself
             self._flush()
@@ -125,11 +125,11 @@ class TreeWriter:
         return [place if isinstance(place, ChildPlace) else _child_place(*place) for place in written]
 
     def _flush(self) -> None:
-        while self._waiting and _is_named(self._waiting[0]):
+        while self._waiting and all(pack.id for pack in self._waiting[0].packs):
             row = self._waiting.popleft()
             row.page = self._put(row.content)
             row.map = self._put(_map_of(row))
-            row.content, row.placed, row.unnamed = b"", (), ()
+            row.content, row.placed, row.packs = b"", (), ()
 
     def _put(self, content: bytes) -> Placed:
         if self._open is None:
@@ -152,15 +152,11 @@ class TreeWriter:
             self._open = None
 
 
-def _is_named(row: _Row) -> bool:
-    return all(pack.id for pack in row.unnamed)
-
-
 def _map_of(row: _Row) -> bytes:
-    assert _is_named(row)  # noqa: S101 -- who asks has waited for that
     return encode_leaf_map([places if len(places) == 1 else settle(places) for places in row.placed])
 
 
 def _child_place(page: Placed | None, map_: Placed | None) -> ChildPlace:
-    assert page is not None and map_ is not None  # noqa: S101 -- every pack was closed, so they were put
+    if page is None or map_ is None:
+        raise AssertionError("a pack is still open")
     return ChildPlace(*settle((page,)), *settle((map_,)))

@@ -27,8 +27,8 @@ ROWS = 512
 """Rows of one batch at most: they take some 20 ms."""
 _WORTH_A_WORKER = 2000
 """Rows of small files after which it pays to start other processes."""
-_WORTH_ONE_THAT_IS_THERE = 1000
-"""Rows for which it pays when they start before the first of the rows comes."""
+MANY = 1000
+"""Small files for which it pays to start them before the first comes."""
 _START = "import sys; sys.path[:] = {path!r}; from registree.store.batches import serve; serve(*{numbers!r})"
 
 
@@ -118,7 +118,7 @@ class Workers:
     count
         Other processes at most.
     worth
-        Rows after which they start.
+        Rows after which they start, unless `begin` is called before.
     spares
         Those that run already, with this memory.
     """
@@ -143,16 +143,17 @@ class Workers:
             self._waiting.append(_Batch(task, start, rows, future))
             self._some.notify()
             self._rows += len(rows)
-            self._start_from(self._worth, self._rows)
+            if self._rows >= self._worth:
+                self._begin()
         return future
 
-    def expect(self, rows: int) -> None:
-        """Say how many rows will come at the most, so that the other processes are there by then."""
+    def begin(self) -> None:
+        """Start the other processes now: there will be rows enough."""
         with self._some:
-            self._start_from(min(self._worth, _WORTH_ONE_THAT_IS_THERE), rows)
+            self._begin()
 
-    def _start_from(self, worth: int, rows: int) -> None:
-        if rows >= worth and self._count and not self._closed:
+    def _begin(self) -> None:
+        if self._count and not self._closed:
             count, self._count = self._count, 0
             self._employ(_start(count, self.memory.descriptor))
 
@@ -218,25 +219,26 @@ class Workers:
 
 def _start(count: int, memory: int) -> list[_Process]:
     """Start processes that share a file as their memory; fewer where no more may be started."""
-    started = []
+    started: list[_Process] = []
     for _ in range(count):
-        commands, asked = os.pipe()
-        told, answers = os.pipe()
-        numbers = (os.getpid(), memory, commands, answers)
+        pipes: list[int] = []
         try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            commands, asked, told, answers = pipes
+            numbers = (os.getpid(), memory, commands, answers)
             process = subprocess.Popen(  # noqa: S603 -- this interpreter, and our own text
                 [sys.executable, "-I", "-S", "-c", _START.format(path=sys.path, numbers=numbers)],
                 pass_fds=(memory, commands, answers),
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )  # fmt: skip
-        except OSError:  # as many processes as may be: those there are do it all
-            os.close(asked)
-            os.close(told)
+        except OSError:  # as many processes, or open files, as may be: those there are do it all
+            for pipe in pipes:
+                os.close(pipe)
             break
-        finally:
-            os.close(commands)
-            os.close(answers)
+        os.close(commands)
+        os.close(answers)
         started.append(_Process(process, asked, told))
     return started
 
