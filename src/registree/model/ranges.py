@@ -32,18 +32,19 @@ class Range(NamedTuple, Generic[Key]):
     members: list[Member[Key]]
 
 
-def plan_ranges(wanted: Iterable[tuple[Key, Extent]]) -> list[Range[Key]]:
-    """Group extents into reads: neighbours in one pack share one, up to 16 MiB (a longer extent is one read)."""
-    ordered = sorted(wanted, key=lambda item: (item[1].pack.id, item[1].offset))
+def plan_ranges(wanted: Iterable[tuple[Key, Extent]], limit: int = RANGE_LIMIT) -> list[Range[Key]]:
+    """Group extents into reads: neighbours in one pack share one, up to some bytes (a longer extent is one read)."""
     ranges: list[Range[Key]] = []
-    for key, (pack, offset, length) in ordered:
-        last = ranges[-1] if ranges else None
-        if last is not None and last.pack.id == pack.id:
-            end = last.offset + last.length
-            total = max(end, offset + length) - last.offset
-            if offset - end <= GAP and total <= RANGE_LIMIT:
-                last.members.append(Member(key, offset - last.offset, length))
-                ranges[-1] = last._replace(length=total)
-                continue
-        ranges.append(Range(pack, offset, length, [Member(key, 0, length)]))
+    members: list[Member[Key]] = []
+    last, start, end = PackRow(b"", 0), 0, 0
+    for key, (pack, offset, length) in sorted(wanted, key=lambda item: (item[1].pack.id, item[1].offset)):
+        after = max(end, offset + length)
+        if not members or pack.id != last.id or offset - end > GAP or after - start > limit:
+            if members:
+                ranges.append(Range(last, start, end - start, members))
+            last, start, after, members = pack, offset, offset + length, []
+        members.append(Member(key, offset - start, length))
+        end = after
+    if members:
+        ranges.append(Range(last, start, end - start, members))
     return ranges

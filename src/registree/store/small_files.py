@@ -9,13 +9,15 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from registree.model.ranges import RANGE_LIMIT, Range, plan_ranges
 from registree.store.batches import Made, NewFile, copy_files, write_files
-from registree.store.payload import Wanted, damaged
+from registree.store.payload import WHOLE_UP_TO, Wanted, damaged
 from registree.store.tree_reader import TreeReader
 from registree.store.workers import MANY, ROWS, Memory, Task, Workers
 
 _R = TypeVar("_R")
 _AHEAD = 3
 """Reads that are under way while files are made."""
+_RANGE_AT_HAND = WHOLE_UP_TO + (1 << 20)
+"""Bytes of one read at most where all stores are on this machine: more would not stay in the processors' caches."""
 
 Row: TypeAlias = tuple[str, int, str]
 """How a file is made: its path, its mode, and the second name it gets ("" for none)."""
@@ -66,7 +68,8 @@ class SmallFiles:
         self._row = row
         self._done = done
         self._spare = spare
-        self._memory = Memory(_AHEAD + 1 + processes, RANGE_LIMIT)
+        self._range = _RANGE_AT_HAND if all(store.is_local for store in reader.stores) else RANGE_LIMIT
+        self._memory = Memory(_AHEAD + 1 + processes, self._range)
         self._workers = Workers(self._memory, processes)
         if expected >= MANY:
             self._workers.begin()
@@ -82,7 +85,7 @@ class SmallFiles:
         ObjectMissing
             When a pack is not there.
         """
-        for planned in plan_ranges((index, wanted.extents[0]) for index, wanted in enumerate(files)):
+        for planned in plan_ranges(((index, wanted.extents[0]) for index, wanted in enumerate(files)), self._range):
             wanted = [files[member.key] for member in planned.members]
             rows = [
                 self._new_file(one, member.start, member.length)
