@@ -214,10 +214,12 @@ class Cache:
                 connection.execute("COMMIT")
             finally:
                 connection.close()
-        except (sqlite3.Error, OSError) as error:  # without notes, files are hashed again when next used
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                with suppress(OSError):  # they are damaged, and begin anew
-                    os.unlink(self._notes_path())
+        except (sqlite3.OperationalError, OSError):
+            return  # without notes, files are hashed again when next used
+        except sqlite3.Error:
+            for suffix in ("", "-journal"):  # they are damaged, and begin anew
+                with suppress(OSError):
+                    os.unlink(self._notes_path() + suffix)
         finally:
             self._pending.clear()
 
