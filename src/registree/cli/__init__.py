@@ -21,7 +21,7 @@ def main() -> None:
     if sys.argv[1:] in (["--version"], ["-V"]):
         _end(0, f"reg {__version__}\n")
     gc.set_threshold(1_000_000, 20, 100)  # the usual 700 takes a tenth of a large command, and finds next to nothing
-    sys.setswitchinterval(0.0005)  # who feeds another process waits for the interpreter no longer than that (seconds)
+    sys.setswitchinterval(0.0005)  # seconds until who feeds another process gets the interpreter, not 0.005
     sys.setrecursionlimit(10_000)  # folders may lie in each other deeper than the usual 1,000
     from registree.cli.app import interrupted, run  # noqa: PLC0415 -- the version is answered without importing the rest
 

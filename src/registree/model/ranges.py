@@ -36,15 +36,15 @@ def plan_ranges(wanted: Iterable[tuple[Key, Extent]], limit: int = RANGE_LIMIT) 
     """Group extents into reads: neighbours in one pack share one, up to some bytes (a longer extent is one read)."""
     ranges: list[Range[Key]] = []
     members: list[Member[Key]] = []
-    last, start, end = PackRow(b"", 0), 0, 0
+    current, start, end = PackRow(b"", 0), 0, 0
     for key, (pack, offset, length) in sorted(wanted, key=lambda item: (item[1].pack.id, item[1].offset)):
         after = max(end, offset + length)
-        if not members or pack.id != last.id or offset - end > GAP or after - start > limit:
+        if not members or pack.id != current.id or offset - end > GAP or after - start > limit:
             if members:
-                ranges.append(Range(last, start, end - start, members))
-            last, start, after, members = pack, offset, offset + length, []
+                ranges.append(Range(current, start, end - start, members))
+            current, start, after, members = pack, offset, offset + length, []
         members.append(Member(key, offset - start, length))
         end = after
     if members:
-        ranges.append(Range(last, start, end - start, members))
+        ranges.append(Range(current, start, end - start, members))
     return ranges

@@ -28,7 +28,7 @@ ROWS = 512
 _WORTH_A_WORKER = 2000
 """Rows of small files after which it pays to start other processes."""
 MANY = 1000
-"""Small files for which it pays to start them before the first comes."""
+"""Small files for which it pays to start other processes before the first comes."""
 _START = "import sys; sys.path[:] = {path!r}; from registree.store.batches import serve; serve(*{numbers!r})"
 
 
