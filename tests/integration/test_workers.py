@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from registree.errors import StoreError
@@ -35,12 +36,7 @@ needs_processors = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="
 
 def children() -> set[int]:
     """Return the processes that this one started and that are alive."""
-    with open(f"/proc/{os.getpid()}/task/{os.getpid()}/children", encoding="ascii") as file:
-        found = {int(text) for text in file.read().split()}
-    for task in os.listdir(f"/proc/{os.getpid()}/task"):
-        with open(f"/proc/{os.getpid()}/task/{task}/children", encoding="ascii") as file:
-            found |= {int(text) for text in file.read().split()}
-    return found
+    return {child.pid for child in psutil.Process().children()}
 
 
 def write_many(folder: Path, count: int = MANY) -> None:

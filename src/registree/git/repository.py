@@ -321,7 +321,7 @@ def _git_is_running(folders: Sequence[str]) -> bool:
                     place = os.readlink(f"/proc/{process}/cwd")
                     if any(place == folder or place.startswith(folder + os.sep) for folder in folders):
                         return True
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended
         except OSError:
             return True
