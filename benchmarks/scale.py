@@ -20,7 +20,7 @@ from tests.servers.radosgw import radosgw
 
 from benchmarks.bench import Bench, install_peers, machine, working_folder
 from benchmarks.data import write_files
-from benchmarks.jobs import REG, Job, on_s3
+from benchmarks.jobs import REG, Job, files_on_s3
 from benchmarks.running import Cost
 from registree.model.manifest import BOUNDARY_BITS, Entry, cut_inner, cut_leaves
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, encode_leaf_map
@@ -207,7 +207,7 @@ def check(files: int, size: int) -> tuple[list[str], Checked]:
         write_files(folder / "data", range(files), size)
         bench = Bench(folder, install_peers(), 1)
         with radosgw() as bench.server:
-            bench.measure("s", folder / "data", [*on_s3(), *_ELSEWHERE], (REG,), keep=True)
+            bench.measure("s", folder / "data", [*files_on_s3(), *_ELSEWHERE], (REG,), keep=True)
     found = foresee(files, size)
     costs = {name: bench.costs["s"][name][REG][0] for name in found.operations}
     rows = []
