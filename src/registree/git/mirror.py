@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dulwich.objects import ObjectID
-from dulwich.refs import Ref
+from dulwich.refs import SYMREF, Ref, check_ref_format
 from dulwich.repo import Repo
 
 from registree.errors import NotFound
@@ -70,12 +70,19 @@ def _fetch_all(url: str, mirror: GitRepository, access: Access) -> None:
         return client.fetch(path, repo, determine_wants=wants)
 
     result = connected(mirror, url, "pull", access, fetch)
-    for name, sha in result.refs.items():
-        if sha is not None and name.startswith((b"refs/heads/", b"refs/tags/")) and not name.endswith(b"^{}"):
-            repo.refs[name] = sha
-    for name in repo.refs.allkeys():
-        if name.startswith((b"refs/heads/", b"refs/tags/")) and name not in result.refs:
-            repo.refs.remove_if_equals(name, None)
+    _keep_refs(repo, {name: sha for name, sha in result.refs.items() if sha is not None and _is_kept(name)})
     head = (result.symrefs or {}).get(Ref(b"HEAD"))
-    if head is not None:
+    if head is not None and repo.refs.read_loose_ref(Ref(b"HEAD")) != SYMREF + head:
         repo.refs.set_symbolic_ref(Ref(b"HEAD"), head)
+
+
+def _is_kept(name: Ref) -> bool:
+    return name.startswith((b"refs/heads/", b"refs/tags/")) and not name.endswith(b"^{}") and check_ref_format(name)
+
+
+def _keep_refs(repo: Repo, refs: Mapping[Ref, ObjectID]) -> None:
+    """Have these branches and tags and no others, all in one file: a registry has a tag for each version."""
+    gone = dict.fromkeys(name for name in repo.refs.allkeys() if _is_kept(name) and name not in refs)
+    loose = any(names for kind in ("heads", "tags") for _, _, names in os.walk(os.path.join(repo.path, "refs", kind)))
+    if gone or loose or repo.refs.get_packed_refs() != refs:
+        repo.refs.add_packed_refs({**gone, **refs})

@@ -110,12 +110,13 @@ class RepositoryReader:
 
     def _peel(self, value: ObjectID) -> str | None:
         try:
-            found = self._repo[value]
-            while isinstance(found, Tag):
-                found = self._repo[found.object[1]]
+            kind, content = self._repo.object_store.get_raw(value)
+            while kind == Tag.type_num:
+                value = Tag.from_string(content).object[1]
+                kind, content = self._repo.object_store.get_raw(value)
         except KeyError:
             return None
-        return found.id.decode() if isinstance(found, Commit) else None
+        return value.decode() if kind == Commit.type_num else None
 
     def default_branch(self) -> str:
         """Return the full name of the branch that HEAD names (of a mirror: the remote's default branch)."""

@@ -6,7 +6,7 @@ commit, ``main~2``) is left to the Git layer, as a `Resolution` of kind ``commit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import Enum
 
@@ -50,13 +50,19 @@ class Resolution(msgspec.Struct, frozen=True):
 
 
 def release_tags(refs: Mapping[str, str], dataset: str) -> dict[Version, str]:
-    """Return the versions released of a dataset with their full tag refs (`NAME@vX.Y.Z`, GTO's grammar)."""
+    """Return the versions released of a dataset with their full tag refs."""
     prefix = f"{TAGS}{dataset}@v"
-    found: dict[Version, str] = {}
+    return all_releases(ref for ref in refs if ref.startswith(prefix)).get(dataset, {})
+
+
+def all_releases(refs: Iterable[str]) -> dict[str, dict[Version, str]]:
+    """Return the versions released of each dataset with their full tag refs (`NAME@vX.Y.Z`, GTO's grammar)."""
+    found: dict[str, dict[Version, str]] = {}
     for ref in refs:
-        if ref.startswith(prefix):
+        name, mark, version = ref.removeprefix(TAGS).rpartition("@v")
+        if mark and ref.startswith(TAGS):
             try:
-                found[Version.parse(ref[len(prefix) :])] = ref
+                found.setdefault(name, {})[Version.parse(version)] = ref
             except InvalidInput:
                 continue  # a tag of somebody's that only looks like a release
     return found

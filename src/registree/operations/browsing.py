@@ -16,7 +16,7 @@ from registree.model.metafile import DatasetFile, ImportFile, Metafile
 from registree.model.paths import DatasetName
 from registree.model.places import Extents
 from registree.model.selection import Selection
-from registree.model.selectors import TAGS, not_found, release_tags
+from registree.model.selectors import TAGS, all_releases, not_found, release_tags
 from registree.model.targets import Target
 from registree.operations.content import Content, Item, content_at, content_of_dataset, resolve_target
 from registree.operations.imports import locked_content
@@ -56,11 +56,11 @@ def list_datasets(
     for error in broken.values():
         source.machine.warn(error.message)
     refs = source.repository.refs()
-    latest: dict[str, str] = {}
-    for name in {ref.removeprefix(TAGS).rsplit("@", 1)[0] for ref in refs if ref.startswith(TAGS) and "@v" in ref}:
-        versions = [version for version in release_tags(refs, name) if version.stable]
-        if versions:
-            latest[name] = str(max(versions))
+    latest = {
+        name: str(max(stable))
+        for name, versions in all_releases(refs).items()
+        if (stable := [version for version in versions if version.stable])
+    }
     return [_listed(name, file, latest.get(name, "")) for name, file in sorted(found.items())]
 
 
@@ -94,12 +94,13 @@ def show(source: RegistrySource, target: Target) -> ShownDataset:
     if file is None:
         raise not_found("dataset", target.name, f"{source.url} at {commit[:10]}", source.dataset_names(commit))
     refs = source.repository.refs()
-    versions = {str(v): refs[ref] for v, ref in sorted(release_tags(refs, target.name).items())}
+    released = release_tags(refs, target.name)
+    versions = {str(version): refs[ref] for version, ref in sorted(released.items())}
     prefix = f"{TAGS}{target.name}@"
     labels = {
         ref.removeprefix(prefix): at
         for ref, at in refs.items()
-        if ref.startswith(prefix) and ref not in release_tags(refs, target.name).values()
+        if ref.startswith(prefix) and ref not in released.values()
     }
     addresses = tuple(source.store(remote).address for remote in source.remotes(commit))
     return ShownDataset(target.name, commit, file, versions, labels, addresses)
