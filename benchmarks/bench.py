@@ -28,7 +28,7 @@ from tests.servers.git_servers import git_daemon
 from tests.servers.radosgw import S3Server, radosgw
 
 from benchmarks import jobs as scripts
-from benchmarks.data import GIB, SMALL, grow_csv, write_catalog, write_files, write_large
+from benchmarks.data import GIB, SMALL, grow_csv, history, write_files, write_large
 from benchmarks.jobs import COPIES, DVC, GIT, LFS, LIMIT, REG, S5CMD, Job
 from benchmarks.page import write_page
 from benchmarks.running import Cost, Failed, bytes_in, run, touched_since
@@ -339,21 +339,17 @@ def catalog(bench: Bench, scale: float) -> None:
     datasets, commits = int(2000 * scale), int(5000 * scale)
     place = bench.folder / "catalog"
     place.mkdir()
-    environment, reg = bench.environment(place), bench.commands["reg"]
+    environment, reg, dvc = bench.environment(place), bench.commands["reg"], bench.commands["dvc"]
     run(f"{reg} init registry --remote {place}/remote; cd registry; seq 100 > data; {reg} add data -m one; {reg} push",
         place, environment)  # fmt: skip
-    registry = place / "registry"
-    write_catalog(registry, (registry / "data.reg.yaml").read_text(), datasets)
-    history = "".join(
-        f"commit refs/heads/main\ncommitter B <b@example.org> {1_700_000_000 + number} +0000\ndata 4\nnext\n"
-        f"{'from refs/heads/main^0' + chr(10) if not number else ''}M 644 inline README.md\n"
-        f"data {len(str(number))}\n{number}\n"
-        for number in range(commits)
-    )
-    (place / "history").write_text(history)
-    share = "git push -q ../hub main"
-    run(f"git init -q --bare hub; cd registry; git add -A; git commit -qm many; git fast-import --quiet < ../history; "
-        f"git reset -q --hard; git repack -adq; {share}", place, environment)  # fmt: skip
+    run(f"git init -q dvcregistry; cd dvcregistry; {dvc} init -q; {dvc} remote add -q -d r {place}/dvcremote; "
+        f"seq 100 > data; {dvc} add -q data; {dvc} push -q; git add -A; git commit -qm one",
+        place, environment)  # fmt: skip
+    for registry, suffix, hub in (("registry", ".reg.yaml", "hub"), ("dvcregistry", ".dvc", "hubdvc")):
+        metafile = (place / registry / f"data{suffix}").read_text()
+        (place / "history").write_text("".join(history(metafile, suffix, datasets, commits)))
+        run(f"git init -q --bare {hub}; cd {registry}; git fast-import --quiet < ../history; "
+            f"git push -q ../{hub} main --tags", place, environment)  # fmt: skip
     one = f"area{datasets // 100:03d}/set{datasets // 2:05d}"
     for _ in range(bench.runs):
         for job, commands in scripts.CATALOG.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 PER_FOLDER = 200
@@ -61,9 +62,23 @@ def grow_csv(path: Path, size: int, seed: int) -> None:
             )
 
 
-def write_catalog(registry: Path, metafile: str, datasets: int) -> None:
-    """Write the metafiles of many datasets, all with the payload of one."""
-    for number in range(datasets):
-        folder = registry / f"area{number // 50:03d}"
-        folder.mkdir(exist_ok=True)
-        (folder / f"set{number:05d}.reg.yaml").write_text(metafile.replace("path: data", f"path: set{number:05d}"))
+def catalog(metafile: str, suffix: str, numbers: range) -> Iterator[tuple[str, str]]:
+    """Make the metafiles of many datasets, all with the payload of one: their paths and what is in them."""
+    for number in numbers:
+        yield (
+            f"area{number // 50:03d}/set{number:05d}{suffix}",
+            metafile.replace("path: data", f"path: set{number:05d}"),
+        )
+
+
+def history(metafile: str, suffix: str, datasets: int, commits: int) -> Iterator[str]:
+    """Make a history for `git fast-import` in which datasets come one by one, each with a tag for its first version."""
+    for number in range(commits):
+        new = dict(catalog(metafile, suffix, range(number * datasets // commits, (number + 1) * datasets // commits)))
+        yield f"commit refs/heads/main\ncommitter B <b@example.org> {1_700_000_000 + number} +0000\ndata 4\nnext\n"
+        if not number:
+            yield "from refs/heads/main^0\n"
+        for path, content in {"README.md": f"{number}\n", **new}.items():
+            yield f"M 644 inline {path}\ndata {len(content)}\n{content}\n"
+        for path in new:
+            yield f"reset refs/tags/{path.removesuffix(suffix)}@v1.0.0\nfrom refs/heads/main\n\n"

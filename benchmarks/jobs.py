@@ -292,10 +292,25 @@ def one_large_file_on_s3() -> list[Job]:
     return _on_s3(_next_version("10 MB appended", _append))
 
 
+_FRESH = "export REG_CACHE_DIR=$(mktemp -d -p .); "
 CATALOG = {
-    "list all": {REG: "{reg} list {hub}", LIMIT: "git -C hub ls-tree -r main"},
-    "list all, never seen before": {REG: "export REG_CACHE_DIR=$(mktemp -d -p .); {reg} list {hub}"},
-    "show one of them": {REG: "{reg} show {one} --registry {hub}"},
+    "list all": {
+        REG: "{reg} list {hub}",
+        DVC: "{dvc} list -R --dvc-only {hub}dvc",
+        LIMIT: "git -C hub ls-tree -r main",
+    },
+    "list all, never seen before": {REG: _FRESH + "{reg} list {hub}"},
+    "show one of them": {
+        REG: "{reg} show {one} --registry {hub}",
+        DVC: "{dvc} get --show-url {hub}dvc {one}",
+        LIMIT: "git -C hub cat-file -p main:{one}.reg.yaml",
+    },
+    "show one at its tag": {
+        REG: "{reg} show {one}@v1.0.0 --registry {hub}",
+        DVC: "{dvc} get --show-url {hub}dvc {one} --rev {one}@v1.0.0",
+        LIMIT: "git -C hub cat-file -p {one}@v1.0.0:{one}.reg.yaml",
+    },
+    "show one at its tag, never seen before": {REG: _FRESH + "{reg} show {one}@v1.0.0 --registry {hub}"},
 }
 """What is asked of a registry of many datasets and commits."""
 STARTING = {

@@ -32,10 +32,15 @@ _COLUMNS = """What `add` costs is in [decision 0009](decisions/0009-what-add-cos
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
 the smallest and the largest), *CPU* the seconds of processors, *peak* the largest process, *files* those made or
-changed, *stored* the bytes in the remote afterwards, Git's included. *limit* is what the machine can do: for `add`
-reading the bytes into one file and waiting until that is on the disk; for what finds nothing changed `find` looking at
-every file; for `push`, `import` and `get` `cp -r`, or `s5cmd` over S3; for `list` Git naming the metafiles; for what
-starts importing the library that reads the command line.
+changed, *stored* the bytes in the remote afterwards, with Git's where it is a directory. *limit* is what the machine
+can do: for `add` reading the bytes into one file and waiting until that is on the disk; for what finds nothing changed
+`find` looking at every file; for `push`, `import` and `get` `cp -r`, or `s5cmd` over S3; for `list` and `show` Git
+naming the metafiles, or reading one; for what starts importing the library that reads the command line. Of its runs the
+quickest is shown: the others were held up. Other jobs have no limit as simple, and directories count no requests.
+
+`add` of 1 GiB stands in two tables; the promise is of the one on a directory. The diff of a million files was to take a
+handful of requests as well: it takes one for each page that changed and lies alone
+([0008](decisions/0008-pages-are-read-alone.md)).
 """
 
 
@@ -56,7 +61,7 @@ def _times_dvc(jobs: Jobs, job: str) -> float:
 
 
 def _times_limit(jobs: Jobs, job: str) -> float:
-    return statistics.median(_ratios(jobs[job][REG], jobs[job][LIMIT]))
+    return _figure(jobs, job, "seconds") / _quickest(jobs[job][LIMIT])["seconds"]
 
 
 def _figure(jobs: Jobs, job: str, name: str) -> float:
@@ -67,6 +72,10 @@ def _stored_by(jobs: Jobs, job: str, before: str) -> float:
     return (_figure(jobs, job, "stored") - _figure(jobs, before, "stored")) / 1e6
 
 
+def _sent(jobs: Jobs, job: str) -> float:
+    return _figure(jobs, job, "sent") / 1e6
+
+
 def _as_fast(part: str, job: str, bound: float, what: str, table: int = 0) -> _Promise:
     return _Promise(part, table, what, partial(_times_dvc, job=job), bound, " times as fast as DVC", at_least=True)
 
@@ -75,6 +84,7 @@ _PROMISES = (
     _as_fast("small", "add", 8, "add 20,000 files of 10 KB"),
     _as_fast("small", "import", 15, "import them"),
     _as_fast("small", "get", 15, "get them"),
+    _Promise("small", 0, "import them", partial(_times_limit, job="import"), 3, " times `cp -r`"),
     _Promise("small", 0, "get them", partial(_times_limit, job="get"), 3, " times `cp -r`"),
     _as_fast("small", "update, 5 % new", 40, "update them, 1,000 new"),
     _as_fast("small", "status, nothing changed", 3, "status of them"),
@@ -84,6 +94,7 @@ _PROMISES = (
     _as_fast("large", "push", 4, "push it to a directory"),
     _Promise("large", 0, "append 10 MB to it",
              partial(_stored_by, job="push, 10 MB appended", before="push"), 12, " MB stored"),
+    _Promise("s3", 1, "append 10 MB to it", partial(_sent, job="push, 10 MB appended"), 12, " MB sent"),
     _Promise("million", 0, "status of 1,000,000 files",
              partial(_figure, job="status, nothing changed", name="seconds"), 6, " s"),
     _Promise("million", 0, "diff of two versions of them, 100 edits",
@@ -148,7 +159,8 @@ def _table(jobs: Jobs, failed: Mapping[str, Mapping[str, str]]) -> list[str]:
     names = ["job", "tool", "seconds", "ratio", "CPU", "peak MB", "files", "stored MB", *extra]
     rows = [f"| {' | '.join(names)} |", "| --- | --- |" + " ---: |" * (len(names) - 2)]
     for job, by_tool in jobs.items():
-        for tool, costs in sorted(by_tool.items(), key=lambda item: _TOOLS.index(item[0])):
+        for tool, every_run in sorted(by_tool.items(), key=lambda item: _TOOLS.index(item[0])):
+            costs = [_quickest(every_run)] if tool == LIMIT else every_run
             cells = [
                 job,
                 tool,
@@ -166,6 +178,10 @@ def _table(jobs: Jobs, failed: Mapping[str, Mapping[str, str]]) -> list[str]:
         for tool, why in failed.get(job, {}).items():
             rows.append(f"| {job} | {tool} | {why.splitlines()[0][:60]} |" + " |" * (len(names) - 3))
     return rows
+
+
+def _quickest(costs: Costs) -> Mapping[str, Any]:
+    return min(costs, key=lambda cost: cost["seconds"])
 
 
 def _median(costs: Costs, name: str) -> float:

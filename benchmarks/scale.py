@@ -16,14 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.servers.git_servers import git_daemon
 from tests.servers.radosgw import radosgw
 
-from benchmarks.bench import Bench, install_peers, machine, working_folder
-from benchmarks.data import write_files
+from benchmarks.bench import Bench, install_peers, machine, versions, working_folder
+from benchmarks.data import catalog, write_files
 from benchmarks.jobs import REG, Job, files_on_s3
 from benchmarks.running import Cost
 from registree.model.manifest import BOUNDARY_BITS, Entry, cut_inner, cut_leaves
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, encode_leaf_map
+from registree.store.base import PIECE
 from registree.store.chunk_list import encode_chunks
 from registree.store.layout import compress
 from registree.store.packing import CHUNK_AVERAGE, CHUNKED_FROM, OWN_PACK_FROM
@@ -36,13 +38,28 @@ RANGE = 16 << 20
 STORED, PUT, GET, OUT = 0.021, 5e-6, 4e-7, 0.05
 """List prices of a public bucket in dollars (S3 Standard, us-east-1, the tiers that a petabyte reaches): a GB for a
 month, a request that writes, one that reads, a GB out to the internet."""
-ADD, PUSH, PUSH_AGAIN, UPDATE = "add", "push", "push, 1 % changed", "update, 1 % changed"
-DIFF, LIST, VERIFY = "diff", "list", "verify"
+ADD, ADD_AGAIN, PUSH, PUSH_AGAIN = "add", "add, 1 % changed", "push", "push, 1 % changed"
+UPDATE, DIFF, LIST, VERIFY, DEEP = "update, 1 % changed", "diff", "list", "verify", "verify --deep"
+DATASETS = 2000
+LIST_MANY = f"list, {DATASETS:,} datasets"
+
+
+def _many_datasets(place: Path) -> None:
+    """Give a registry of one dataset many more."""
+    registry = place / "elsewhere"
+    for path, text in catalog((registry / "data.reg.yaml").read_text(), ".reg.yaml", range(1, DATASETS)):
+        (registry / path).parent.mkdir(exist_ok=True)
+        (registry / path).write_text(text)
+
+
 _ELSEWHERE = [
     Job(commands={REG: "git clone -q hub elsewhere; rm -rf cache"}),
     Job(DIFF, {REG: "cd elsewhere && {reg} diff HEAD~1 HEAD"}),
     Job(LIST, {REG: "cd elsewhere && {reg} list"}),
     Job(VERIFY, {REG: "rm -rf cache; cd elsewhere && {reg} verify --remote data@HEAD~1"}),
+    Job(DEEP, {REG: "rm -rf cache; cd elsewhere && {reg} verify --remote --deep data@HEAD~1"}),
+    Job("", {REG: "cd elsewhere && git add -A && git commit -qm many"}, _many_datasets),
+    Job(LIST_MANY, {REG: "cd elsewhere && {reg} list"}),
 ]
 """What somebody does who has nothing of it yet."""
 ASKED, ASKED_AGAIN = 5, 8
@@ -59,8 +76,9 @@ own sizes, and checked against runs. Prices are the list prices of S3 Standard i
 petabyte reaches (a GB for a month $0.021, a thousand requests that write $0.005, that read $0.0004, a GB out to the
 internet $0.05; a terabyte alone costs a tenth more to keep, and nearly twice as much to send). Inside the region going
 out is free. *Memory* is what one process was measured to take at most. *Hours* are those of one processor, from what
-was measured for a command, for a file (of 100 bytes) and for a byte (in files of 2 MiB). `add` and `list` ask no store:
-the one reads files, the other Git. By chance a tree of a thousand pages has one level more than is computed, and files
+was measured for a command, for a file (of 100 bytes) and for a byte (in files of 2 MiB; for `verify`, which compares
+sizes, for a pack). `add` and `list` ask no store: the one reads files, the other Git, and lists all datasets at once.
+By chance a tree of a thousand pages has one level more than is computed, and files
 lie together differently: up to four requests.
 """
 _FINDINGS = """## Where a cost grows faster than what changed
@@ -96,12 +114,16 @@ class Sizes:
 
 
 class Asked(NamedTuple):
-    """What an operation asks of a store: requests that write, requests that read, bytes of metadata and of payload."""
+    """What an operation asks of a store: requests that write, requests that read, bytes of metadata and of payload.
+
+    `load` is what takes time beside its files: bytes of payload, or packs where none are read.
+    """
 
     writes: int = 0
     reads: int = 0
     metadata: float = 0
     payload: float = 0
+    load: float = 0
 
     @property
     def dollars(self) -> float:
@@ -150,13 +172,14 @@ def foresee(files: int, size: int, changed: float = 0.01) -> Foreseen:
         The share of files that an update changes, spread evenly.
     """
     sizes = measure_sizes(size)
+    payload = files * size
     payload_packs = _packs(files, size)
     leaves = math.ceil(files / PER_PAGE)
     tree = files * (sizes.page + sizes.map) + 2 * leaves * sizes.row
     page_packs = math.ceil(tree / PACK_TARGET) if leaves > 1 else 0
     per_chunk = len(compress(encode_chunks([(random.Random(n).randbytes(32), n) for n in range(100)]))) / 100
     lists = payload_packs if size >= CHUNKED_FROM else 0
-    in_lists = per_chunk * files * size / CHUNK_AVERAGE if lists else 0
+    in_lists = per_chunk * payload / CHUNK_AVERAGE if lists else 0
     touched = leaves * (1 - (1 - changed) ** min(files, PER_PAGE))
     in_touched = min(files, touched * PER_PAGE)
     again = in_touched * (sizes.page + sizes.map)
@@ -169,20 +192,24 @@ def foresee(files: int, size: int, changed: float = 0.01) -> Foreseen:
     asks_maps = payload_packs > max(ASKED_FOR, touched)
     old_packs = opened + pages if asks_maps else payload_packs
     sent_again = again + in_lists * changed + (in_touched * sizes.map if asks_maps else 0)
+    looked_at = 1 + opened + payload_packs + page_packs + math.ceil(leaves / BATCH)
+    pieces = payload_packs * math.ceil(payload / payload_packs / PIECE) + math.ceil(tree / PIECE) * bool(page_packs)
     return Foreseen(
         payload_packs + page_packs + lists + ROOT_OBJECTS,
         tree + in_lists,
-        files * size + tree + in_lists,
+        payload + tree + in_lists,
         {
-            ADD: Asked(),
+            ADD: Asked(load=payload),
+            ADD_AGAIN: Asked(load=new),
             PUSH: Asked(payload_packs + page_packs + lists + ROOT_OBJECTS,
-                        2 * (payload_packs + page_packs) + lists + ASKED, tree + in_lists, files * size),
+                        2 * (payload_packs + page_packs) + lists + ASKED, tree + in_lists, payload, payload),
             PUSH_AGAIN: Asked(new_packs + page_packs + new_lists + ROOT_OBJECTS,
-                              2 * (new_packs + page_packs) + new_lists + old_packs + ASKED_AGAIN, sent_again, new),
-            UPDATE: Asked(0, 1 + opened + pages + math.ceil(new / RANGE), again, new),
+                              2 * (new_packs + page_packs) + new_lists + old_packs + ASKED_AGAIN, sent_again, new, new),
+            UPDATE: Asked(0, 1 + opened + pages + math.ceil(new / RANGE), again, new, new),
             DIFF: Asked(0, 1 + 2 * (opened + pages), 2 * in_touched * sizes.page, 0),
             LIST: Asked(),
-            VERIFY: Asked(0, 1 + opened + payload_packs + page_packs + math.ceil(leaves / BATCH), tree, 0),
+            VERIFY: Asked(0, looked_at, tree, 0, payload_packs),
+            DEEP: Asked(0, looked_at + pieces, 2 * tree, payload, payload),
         },
     )  # fmt: skip
 
@@ -203,13 +230,14 @@ class Checked(NamedTuple):
 
 def check(files: int, size: int) -> tuple[list[str], Checked]:
     """Do everything with a dataset; return rows of what was foreseen and what came, and what it cost."""
-    with working_folder(None) as folder:
+    with working_folder(None) as folder, git_daemon(folder) as hubs:
         write_files(folder / "data", range(files), size)
         bench = Bench(folder, install_peers(), 1)
+        bench.hubs = hubs
         with radosgw() as bench.server:
             bench.measure("s", folder / "data", [*files_on_s3(), *_ELSEWHERE], (REG,), keep=True)
     found = foresee(files, size)
-    costs = {name: bench.costs["s"][name][REG][0] for name in found.operations}
+    costs = {name: by_tool[REG][0] for name, by_tool in bench.costs["s"].items()}
     rows = []
     for name, asked in found.operations.items():
         cost = costs[name]
@@ -224,13 +252,21 @@ def check(files: int, size: int) -> tuple[list[str], Checked]:
 
 
 def processor_seconds(name: str, files: int, size: int, checked: Sequence[Checked]) -> float:
-    """Compute what an operation takes, from what was measured for a command, for a file and for a byte."""
+    """Compute what an operation takes, from what was measured for a command, for a file and for its load."""
+    few = min(checked, key=lambda run: run.files * run.size)
     many = max(checked, key=lambda run: run.files)
     large = max(checked, key=lambda run: run.size)
-    command = many.costs[LIST].cpu
-    per_file = max(0.0, many.costs[name].cpu - command) / many.files
-    for_bytes = max(0.0, large.costs[name].cpu - command - large.files * per_file)
-    return command + files * (per_file + size * for_bytes / (large.files * large.size))
+    per_file = max(0.0, many.costs[name].cpu - few.costs[name].cpu) / max(1, many.files - few.files)
+    command = max(0.0, few.costs[name].cpu - few.files * per_file)
+    for_load = max(0.0, large.costs[name].cpu - command - large.files * per_file)
+    load = foresee(files, size).operations[name].load / (foresee(large.files, large.size).operations[name].load or 1)
+    return command + files * per_file + load * for_load
+
+
+def list_seconds(datasets: int, checked: Sequence[Checked]) -> float:
+    """Compute what listing so many datasets takes, once."""
+    one, many = (min(run.costs[name].cpu for run in checked) for name in (LIST, LIST_MANY))
+    return one + (datasets - 1) * (many - one) / (DATASETS - 1)
 
 
 def table(datasets: int, files: int, size: int, checked: Sequence[Checked]) -> list[str]:
@@ -243,15 +279,21 @@ def table(datasets: int, files: int, size: int, checked: Sequence[Checked]) -> l
         f"{datasets * one.metadata / 1e9:,.1f} GB of metadata ({one.metadata / files:.0f} bytes a file); "
         f"${datasets * one.stored / 1e9 * STORED:,.0f} a month to keep.",
         "",
-        "| operation, on every dataset | requests | metadata GB | payload GB | dollars | hours | memory MB |",
+        "| operation, on all datasets | requests | metadata GB | payload GB | dollars | hours | memory MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, asked in one.operations.items():
         metadata, payload = (datasets * part / 1e9 for part in (asked.metadata, asked.payload))
         memory = hours = ""
         if checked:
-            memory = f"{max(run.costs[name].memory for run in checked) / 1e6:.0f}"
-            hours = f"{datasets * processor_seconds(name, files, size, checked) / 3600:,.1f}"
+            measured = LIST_MANY if name == LIST else name
+            memory = f"{max(run.costs[measured].memory for run in checked) / 1e6:.0f}"
+            seconds = (
+                list_seconds(datasets, checked)
+                if name == LIST
+                else datasets * processor_seconds(name, files, size, checked)
+            )
+            hours = f"{seconds / 3600:,.1f}"
         rows.append(
             f"| {name} | {datasets * (asked.writes + asked.reads):,} | {metadata:,.2f} | {payload:,.0f} "
             f"| {datasets * asked.dollars:,.2f} | {hours} | {memory} |"
@@ -275,7 +317,8 @@ def main() -> None:
     for datasets, files, size in ((10_000, 10_000, 10_000_000), (100, 1_000_000, 10_000_000), (100, 1_000_000, 10_000)):
         lines += table(datasets, files, size, checked)
     if checked:
-        lines += ["## Checked", "", f"Over S3, on {machine()}:", ""]
+        said = versions(install_peers())[REG]
+        lines += ["## Checked", "", f"Over S3, with {said} on {machine()}:", ""]
         lines.append(
             "| files × bytes | operation | requests foreseen | came | MB foreseen | came | seconds | peak MB |"
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from registree.execute import Silent
+from registree.model.manifest import Page, decode_page
 from registree.model.metafile import DatasetFile, parse_metafile
 from registree.store import packing
 from registree.store.base import Sent, Store, nobody
@@ -32,13 +33,10 @@ class Counting(Store):
         self.address = str(root)
         self.inner = DirectoryStore(str(root))
         self.requests: Counter[str] = Counter()
-        self.bytes_read = 0
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
         self.requests["read"] += 1
-        content = self.inner.read(key, offset, length)
-        self.bytes_read += len(content)
-        return content
+        return self.inner.read(key, offset, length)
 
     def size(self, key: str) -> int | None:
         self.requests["size"] += 1
@@ -218,6 +216,19 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The ids of pages that were read, wherever from."""
+    found: list[bytes] = []
+
+    def noted(content: bytes, page: bytes) -> Page:
+        found.append(page)
+        return decode_page(content, page)
+
+    monkeypatch.setattr("registree.store.tree_reader.decode_page", noted)
+    return found
+
+
 def touched(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> set[str]:
     """Return the paths of files that were made, changed or removed."""
     return {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
@@ -271,6 +282,7 @@ def test_update_reads_what_changed_and_touches_no_other_file(
     consumer: Path,
     home: Path,
     asked: list[tuple[str, str]],
+    pages: list[bytes],
     monkeypatch: pytest.MonkeyPatch,
     reg: Reg,
 ) -> None:
@@ -285,15 +297,17 @@ def test_update_reads_what_changed_and_touches_no_other_file(
     monkeypatch.setenv("REG_CACHE_DIR", str(home / "cache"))
     before = times(consumer)
     asked.clear()
+    pages.clear()
     reg(consumer, "update", "data", "-m", "Update")
     assert len(asked) <= 5, Counter(asked)
+    assert len(pages) <= 11
     changed = touched(before, times(consumer))
     assert {path for path in changed if path.startswith("data/")} == {"data/00007", "data/06000", "data/new"}
     assert len(changed) <= 25, sorted(changed)
 
 
 def test_diff_of_two_versions_asks_a_handful(
-    registry: Path, home: Path, tmp_path: Path, asked: list[tuple[str, str]], reg: Reg
+    registry: Path, home: Path, tmp_path: Path, asked: list[tuple[str, str]], pages: list[bytes], reg: Reg
 ) -> None:
     twelve_thousand(registry, reg)
     write(registry, {f"data/{number * 100:05d}": "changed" for number in range(100)})
@@ -302,8 +316,10 @@ def test_diff_of_two_versions_asks_a_handful(
     shutil.rmtree(registry / ".reg/outbox")
     (home / "cache").rename(tmp_path / "cache")
     asked.clear()
+    pages.clear()
     assert "100 modified" in reg(registry, "diff", "HEAD~1", "HEAD", "data").out
     assert len(asked) <= 7, Counter(asked)
+    assert len(pages) <= 32
 
 
 def test_status_and_add_of_what_did_not_change_ask_nothing(

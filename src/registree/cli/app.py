@@ -43,7 +43,7 @@ VERBS = {
     "checkout": Verb("curate", "Make files be what their metafiles say."),
     "remove": Verb("curate", "Stop tracking a dataset, or take files out of one without having it."),
     "move": Verb("curate", "Give a dataset another name."),
-    "verify": Verb("check", "Check that files, or every byte of versions on the remote, are what the metafiles name."),
+    "verify": Verb("check", "Check that files, or versions on the remote, are what the metafiles name."),
     "mirror": Verb("remotes", "Copy what one remote lacks of another, from remote to remote."),
     "list": Verb("browse", "List the datasets of a registry."),
     "show": Verb("browse", "Describe a dataset: its size, folders, versions and labels."),

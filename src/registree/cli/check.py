@@ -89,11 +89,13 @@ def verify_command(
     ] = None,
     remote: Annotated[bool, typer.Option("--remote", help="Check the remote in place of this disk.")] = False,
     of: Annotated[str | None, typer.Option("--of", metavar="REMOTE", help="Another remote than the first.")] = None,
-    deep: Annotated[bool, typer.Option("--deep", help="Read and hash every byte.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read and hash every byte, whatever sizes and times say.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check that files, or every byte of versions on the remote, are what the metafiles name."""
+    """Check that files, or versions on the remote, are what the metafiles name."""
     found = workspace(quiet=quiet)
     parsed = targets_here(found, targets or [])
     on_remote = remote or of is not None
