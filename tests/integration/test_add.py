@@ -24,6 +24,8 @@ from blake3 import blake3
 
 from registree import Registry
 from registree.errors import RegError
+from registree.store.open_pack import OpenPack
+from registree.store.packing import Packer
 from registree.store.scanning import Scan
 from tests.conftest import Reg, file_limit, git, tree, write
 
@@ -866,6 +868,37 @@ def test_plain_add_after_in_place_keeps_a_copy_of_its_own(registry: Path, reg: R
     write(registry, {"one/a": b"b" * 1000})
     reg(registry, "push", "two")
     assert packs(embedded_remote(registry))
+
+
+@pytest.mark.parametrize("time_is_seen", [True, False])
+def test_in_place_file_that_is_rewritten_while_it_is_added_is_refused(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg, time_is_seen: bool
+) -> None:
+    """Twice the same zeros: such a file is read a second time for the name of its pack."""
+    noise = random.Random(5)
+    content = noise.randbytes(9 << 20) + bytes(2 << 20) + noise.randbytes(9 << 20)
+    write(registry, {"set/large": content})
+    file = registry / "set/large"
+    real = Packer._close
+
+    def rewritten(self: Packer, pack: OpenPack, identifier: bytes | None = None) -> None:
+        if file.read_bytes() == content:
+            before = file.stat()
+            with file.open("r+b") as same:
+                same.write(b"shifted" + content[:-7])
+            if not time_is_seen:
+                os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        real(self, pack, identifier)
+
+    monkeypatch.setattr(Packer, "_close", rewritten)
+    assert "set/large" in reg(registry, "add", "--in-place", "set", "-m", "Add set", code=7).err
+    assert not (registry / "set.reg.yaml").exists()
+    monkeypatch.undo()
+    reg(registry, "add", "--in-place", "set", "-m", "Add set")
+    reg(registry, "push")
+    file.write_bytes(content)
+    reg(registry, "add", "--in-place", "set", "-m", "Undo")
+    assert fetched(reg, registry, "set", tmp_path / "elsewhere").joinpath("large").read_bytes() == content
 
 
 # --- --into and remove NAME:PATH ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, join
 from registree.model.targets import Target
 from registree.operations.observing import place_of
 from registree.operations.writing import DatasetWriter, OutboxWriter
-from registree.store.open_pack import Placed
+from registree.store.open_pack import QUIET, Placed
 from registree.store.scanning import Scan
 from registree.store.tree_reader import Leaf, Tree
 from registree.workspace import Workspace
@@ -105,7 +105,7 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
             else:
                 stored = writer.store_file(place_of(source, found.path))
                 if stored is None:
-                    raise Conflict(f"{source} changed while it was read", hint="run it again when nothing writes to it")
+                    raise Conflict(f"{source} changed while it was read", hint=QUIET)
                 content, places, after = stored
                 kind = Kind.EXECUTABLE if after.st_mode & 0o100 else Kind.FILE
                 additions[path] = Entry(path, kind, after.st_size, content), places

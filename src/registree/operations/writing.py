@@ -31,7 +31,7 @@ from registree.store.file_stat import Stat, file_stat, stat_row
 from registree.store.fingerprint import Fingerprint
 from registree.store.held_packs import HeldPacks
 from registree.store.layout import CHUNKS, decompress, key
-from registree.store.open_pack import Placed
+from registree.store.open_pack import QUIET, Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
 from registree.store.scanning import Found, Scan
@@ -41,6 +41,7 @@ from registree.store.tree_writer import TreeWriter, WrittenTree
 from registree.workspace import Workspace
 
 _TRIES = 3
+"""How often a file that changes while it is read is read; once in place, where what was noted of it would be wrong."""
 
 
 class OutboxWriter:
@@ -56,6 +57,7 @@ class OutboxWriter:
         self.held = HeldPacks(workspace.outbox, workspace.state, remote, in_place=in_place)
         self._folder = workspace.outbox.begin()
         self.packer = Packer(self._folder, self.held.place, in_place=in_place)
+        self.tries = 1 if in_place else _TRIES
         self._written: list[tuple[DatasetWriter, WrittenTree]] = []
         self._writers: list[DatasetWriter] = []
 
@@ -265,7 +267,7 @@ class DatasetWriter:
         path = step.found.path
         if step.older is not None and step.found.stat.size >= CHUNKED_FROM:
             self._learn_chunks(step.older[1])
-        for _ in range(_TRIES):
+        for _ in range(self._run.tries):
             now = time.time_ns()
             stored = self.store_file(place_of(self._root, path), step.older)
             if stored is not None:
@@ -342,7 +344,7 @@ class DatasetWriter:
 
 
 def _changed(path: str) -> Conflict:
-    return Conflict(f"{path} keeps changing while it is read", hint="run it again when nothing writes to it")
+    return Conflict(f"{path} keeps changing while it is read", hint=QUIET)
 
 
 def _kind(mode: int) -> Kind:

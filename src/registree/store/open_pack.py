@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
+from registree.errors import Conflict
+from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents, PackRow, merge_extents
 from registree.store.block_reader import BLOCK
 from registree.store.chunk_list import decode_chunks, encode_chunks
@@ -20,6 +22,8 @@ from registree.store.pack_file import DONE, PackFile, PackThreads, aligned_memor
 _BUFFER = 4 << 20
 _WAITING = 3
 """Buffers that may wait to be written."""
+QUIET = "run it again when nothing writes to it"
+"""What helps where files change while they are read."""
 
 
 class OpenPack:
@@ -164,7 +168,13 @@ class OpenPack:
         self.size = size
 
     def close(self, identifier: bytes | None = None) -> PackRow:
-        """Name it by its hash (given when it is known already); `wait` tells when it is on the disk."""
+        """Name it by its hash (given when it is known already); `wait` tells when it is on the disk.
+
+        Raises
+        ------
+        Conflict
+            When its bytes stay where they are, and are others by now.
+        """
         self._pass_on()
         self._give_back()
         while self._writing:
@@ -206,9 +216,18 @@ class OpenPack:
     def _hash_again(self) -> bytes:
         if self.sources is None:
             return hash_file(self.path)
-        hasher = blake3()
-        for block in read_sources(self.sources):
-            hasher.update(block)
+        hasher, chunks = blake3(), iter(self._chunks)
+        for path, start, length in self.sources:
+            with open(path, "rb", buffering=BLOCK) as file:
+                file.seek(start)
+                left = length
+                while left:  # its name and its chunks are to be of the same bytes
+                    chunk, size = next(chunks)
+                    content = file.read(size)
+                    if hash_bytes(content) != chunk:
+                        raise Conflict(f"{path} changed while it was read", hint=QUIET)
+                    hasher.update(content)
+                    left -= size
         return hasher.digest()
 
     def abandon(self) -> None:
