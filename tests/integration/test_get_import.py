@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
+from registree.store import payload, placing
 from registree.store.base import PIECE
 from registree.store.cache import Cache
+from registree.store.payload import LargeFile
 from tests.conftest import Reg, file_limit, git, tree, write
 from tests.servers.git_servers import git_daemon, git_http
 from tests.servers.published import Published, one_sentence, publish
@@ -583,6 +585,68 @@ def test_full_disk_is_named_and_not_the_remote(make: Make, consumer: Path, home:
     assert "is full" in one_sentence(ran.err)
     assert str(registry.remote) not in ran.err
     untouched(consumer)
+
+
+@pytest.mark.parametrize("meanwhile", ["cleaned", "begun anew", "begun anew at the last moment"])
+def test_cache_that_is_cleaned_while_a_large_file_comes_takes_nothing_of_it(
+    make: Make,
+    consumer: Path,
+    tmp_path: Path,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    reg: Reg,
+    meanwhile: str,
+) -> None:
+    content = random.Random(3).randbytes(20 << 20)
+    registry = make("file")
+    registry.add("film.bin", {"": content})
+    fresh_cache(home)
+    partial = Path(Cache(str(home / "cache")).partial(blake3(content).digest(), len(content)))
+    finish, look = LargeFile.finish, placing.is_at
+
+    def somebody_cleans() -> None:
+        partial.unlink()
+        if meanwhile != "cleaned":
+            partial.write_bytes(bytes(len(content)))
+
+    def finished(self: LargeFile) -> int:
+        found = finish(self)
+        if "moment" not in meanwhile:
+            somebody_cleans()
+        return found
+
+    def looked(path: str, descriptor: int) -> bool:
+        found = look(path, descriptor)
+        if "moment" in meanwhile and path == str(partial) and os.fstat(descriptor).st_blocks and found:
+            somebody_cleans()
+        return found
+
+    monkeypatch.setattr(LargeFile, "finish", finished)
+    monkeypatch.setattr(placing, "is_at", looked)
+    reg(consumer, "import", registry.url, "film.bin", "-m", "Import")
+    assert (consumer / "film.bin").read_bytes() == content
+    shutil.rmtree(registry.remote)
+    reg(tmp_path, "get", registry.url, "film.bin", "-o", "again")
+    assert (tmp_path / "again").read_bytes() == content
+
+
+def test_large_file_is_on_the_disk_before_its_size_and_times_are_trusted(
+    make: Make, consumer: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    registry = make("file")
+    registry.add("film.bin", {"": random.Random(3).randbytes(20 << 20)})
+    fresh_cache(home)
+    flushed: list[int] = []
+
+    def noted(descriptor: int) -> None:
+        assert not (consumer / "film.bin").exists()
+        flushed.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(payload, "flush_data", noted)
+    reg(tmp_path, "get", registry.url, "film.bin", "-o", "got")
+    assert flushed == []
+    reg(consumer, "import", registry.url, "film.bin")
+    assert flushed == [20 << 20]
 
 
 # --- pins -------------------------------------------------------------------------------------------------------

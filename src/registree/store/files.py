@@ -29,6 +29,10 @@ _CANNOT = (
 )
 
 
+flush_data = getattr(os, "fdatasync", os.fsync)
+"""Waits until the bytes of an open file are on the disk; macOS knows only how to wait for its times as well."""
+
+
 class LinkKind(Enum):
     """How a file of the cache gets into a work tree."""
 
@@ -92,17 +96,37 @@ def drop_from_memory(descriptor: int) -> None:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def begin_to_write(descriptor: int, offset: int, length: int) -> None:
+    """Have the kernel write bytes of an open file to the disk from now on: whoever waits for all of it waits less."""
+    if hasattr(os, "posix_fadvise"):  # not on macOS; what is not written yet is not forgotten, and written soon
+        with suppress(OSError):  # it is advice
+            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def is_at(path: str, descriptor: int) -> bool:
+    """Tell whether an open file has this path."""
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def copy_file(source: str, target: str, mode: int) -> None:
     """Copy a file to a new path, as `copy_range` does."""
     reader = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            copy_range(reader, writer, 0, os.fstat(reader).st_size, 0)
-        finally:
-            os.close(writer)
+        copy_open_file(reader, target, mode)
     finally:
         os.close(reader)
+
+
+def copy_open_file(reader: int, target: str, mode: int) -> None:
+    """Copy an open file to a new path, as `copy_range` does."""
+    writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        copy_range(reader, writer, 0, os.fstat(reader).st_size, 0)
+    finally:
+        os.close(writer)
 
 
 def try_reflink(source: str, target: str, mode: int) -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
 from registree.store.base import write_at
-from registree.store.files import drop_from_memory, share_range
+from registree.store.files import drop_from_memory, flush_data, share_range
 
 _ALIGNED = 4096
 """Bytes: memory, positions and lengths of direct I/O are multiples of this."""
@@ -19,9 +19,6 @@ _DIRECT_FROM = 1 << 20
 _FLUSHED_AT_ONCE = 16 << 20
 """Bytes through the kernel after which the disk is told to write: the last flush is short, and memory is used again."""
 _NO_FILE = -1
-
-_flush_data = getattr(os, "fdatasync", os.fsync)
-"""macOS has the latter alone."""
 
 DONE: Future[None] = Future()
 """What is done already."""
@@ -152,7 +149,7 @@ class PackFile:
         return True
 
     def _flush(self) -> None:
-        _flush_data(self._descriptor)
+        flush_data(self._descriptor)
         if not self.kept_in_memory:
             drop_from_memory(self._descriptor)
 

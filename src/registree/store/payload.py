@@ -18,7 +18,7 @@ from registree.model.ids import id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
 from registree.store.base import PIECE
-from registree.store.files import copy_range
+from registree.store.files import begin_to_write, copy_range, flush_data
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
 
@@ -52,6 +52,10 @@ class LargeFile:
     ----------
     wanted
         What it is, where its bytes lie, and the path at which it is gathered.
+    descriptor
+        That file, open to be read and written; it stays open.
+    is_kept
+        Whether its bytes are to be on the disk when it is finished: its size and times will tell that it is whole.
     base
         An older version of the file on this disk and where its bytes lay: what both share is copied from it.
     progress
@@ -63,23 +67,28 @@ class LargeFile:
         reader: TreeReader,
         executor: Executor,
         wanted: Wanted,
+        descriptor: int,
         *,
+        is_kept: bool,
         base: tuple[str, Extents] | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._reader = reader
         self._executor = executor
         self._wanted = wanted
+        self._descriptor = descriptor
+        self._is_kept = is_kept
         self._progress = progress or Silent()
         self._coming: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
         self._note = wanted.path + ".done"
         self._done = _read_note(self._note)
         with ExitStack() as stack, self._translated():
-            self._descriptor = _open(wanted.path, os.O_RDWR, stack)
             if os.fstat(self._descriptor).st_size != wanted.entry.size:
                 self._done.clear()
                 os.ftruncate(self._descriptor, wanted.entry.size)
-            self._log = _open(self._note, os.O_WRONLY | os.O_APPEND | (0 if self._done else os.O_TRUNC), stack)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (0 if self._done else os.O_TRUNC)
+            self._log = os.open(self._note, flags, 0o600)
+            stack.callback(os.close, self._log)
             self._from_elsewhere = bool(self._done) or base is not None
             self._pieces = _pieces(wanted, base)
             stack.callback(self._stop)
@@ -123,8 +132,11 @@ class LargeFile:
             fetched += copied.fetched
         self.close()
         if hasher.digest() == self._wanted.entry.content:
+            if self._is_kept:
+                with self._translated():
+                    flush_data(self._descriptor)
             return fetched
-        os.truncate(self._wanted.path, 0)  # not removed: whoever locked it goes on to have it
+        os.ftruncate(self._descriptor, 0)
         return fetched + self._finish_again()
 
     def forget(self) -> None:
@@ -135,20 +147,20 @@ class LargeFile:
     def _finish_again(self) -> int:
         """Bring all of it anew: from the same packs, when only what was on this disk may be wrong, or from others."""
         if self._from_elsewhere:
-            with LargeFile(self._reader, self._executor, self._wanted) as anew:
+            with self._anew(self._reader) as anew:
                 return anew.finish()
         holders = dict.fromkeys(self._reader.pack_store(extent.pack) for extent in self._wanted.extents)
         for reader in map(self._reader.without, holders):
             if reader is not None:
-                with (
-                    suppress(IntegrityError, StoreError, AuthError),
-                    LargeFile(reader, self._executor, self._wanted) as anew,
-                ):
+                with suppress(IntegrityError, StoreError, AuthError), self._anew(reader) as anew:
                     return anew.finish()
         raise damaged(self._reader, self._wanted)
 
+    def _anew(self, reader: TreeReader) -> LargeFile:
+        return LargeFile(reader, self._executor, self._wanted, self._descriptor, is_kept=self._is_kept)
+
     def close(self) -> None:
-        """Ask for nothing more and let go of the file; what is there of it stays."""
+        """Ask for nothing more; what is there of it stays."""
         self._held.close()
 
     def _stop(self) -> None:
@@ -168,6 +180,8 @@ class LargeFile:
             if not self._copy_local(piece):
                 content = self._reader.copy_pack(piece.extent, self._descriptor, piece.position)
                 copied = _Copied(piece.length, content)
+            if self._is_kept:
+                begin_to_write(self._descriptor, piece.position, piece.length)
             os.write(self._log, f"{piece.position} {piece.length}\n".encode())
         return copied
 
@@ -228,12 +242,6 @@ class _Copied(NamedTuple):
 
     fetched: int
     content: memoryview | None
-
-
-def _open(path: str, flags: int, stack: ExitStack) -> int:
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, descriptor)
-    return descriptor
 
 
 def _pieces(wanted: Wanted, base: tuple[str, Extents] | None) -> Iterator[_Piece]:

@@ -6,19 +6,28 @@ import fcntl
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from itertools import takewhile
+from typing import NamedTuple
 
-from registree.errors import FormatError, IntegrityError
+from registree.errors import FormatError, IntegrityError, translate_os_error
 from registree.execute import Progress
 from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents, PackRow
 from registree.store.batches import Made, write_files
 from registree.store.cache import Cache
 from registree.store.file_stat import Stat, as_row
-from registree.store.files import LinkKind, copy_file, hash_file, try_hardlink, try_reflink
+from registree.store.files import (
+    LinkKind,
+    copy_file,
+    copy_open_file,
+    hash_file,
+    is_at,
+    try_hardlink,
+    try_reflink,
+)
 from registree.store.payload import LargeFile, Wanted, is_whole
 from registree.store.small_files import Row, SmallFiles
 from registree.store.tree_reader import TreeReader
@@ -55,6 +64,16 @@ def choose_link(cache: Cache, folder: str, allowed: Sequence[LinkKind]) -> LinkK
             with suppress(OSError):
                 os.unlink(path)
     return LinkKind.COPY
+
+
+class _Large(NamedTuple):
+    """A large file on its way: the path at which it is gathered, that file, and what ends with it."""
+
+    wanted: Wanted
+    file: LargeFile
+    gathered: str
+    descriptor: int
+    held: ExitStack
 
 
 class Placer:
@@ -108,7 +127,7 @@ class Placer:
         self._window_bytes = 0
         self._window_part = _FIRST_WINDOW
         self._small: SmallFiles | None = None
-        self._large: deque[tuple[Wanted, LargeFile, str, ExitStack]] = deque()
+        self._large: deque[_Large] = deque()
         self.placed_bytes = 0
 
     def place(self, wanted: Wanted, reuse: Reuse | None = None) -> None:
@@ -128,7 +147,7 @@ class Placer:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode(entry)))
             self._is_there(wanted, entry.size)
             return
-        while any(coming.entry.content == entry.content for coming, *_ in self._large):
+        while any(coming.wanted.entry.content == entry.content for coming in self._large):
             self._end_large()  # the cache may have it then
         if self._link is LinkKind.COPY and is_whole(wanted):
             source = self._to_copy_from(wanted)
@@ -192,7 +211,7 @@ class Placer:
     def close(self) -> None:
         """End what works for it."""
         while self._large:
-            self._large.popleft()[-1].close()
+            self._large.popleft().held.close()
         small, self._small = self._small, None  # they know of each other, and its memory is not to wait for a collector
         if small is not None:
             small.close()
@@ -301,51 +320,66 @@ class Placer:
     def _begin_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
         with ExitStack() as stack:
-            place = wanted._replace(path=stack.enter_context(self._partial(wanted)))
-            file = LargeFile(self._packs(), self._executor, place, base=base, progress=self._progress)
+            path, descriptor = self._gathering_place(wanted)
+            stack.callback(os.close, descriptor)
+            file = LargeFile(
+                self._packs(), self._executor, wanted._replace(path=path), descriptor,
+                is_kept=self._keep or self._learn is not None, base=base, progress=self._progress,
+            )  # fmt: skip
             stack.enter_context(file)
-            self._large.append((wanted, file, place.path, stack.pop_all()))
+            self._large.append(_Large(wanted, file, path, descriptor, stack.pop_all()))
 
     def _end_large(self) -> None:
         """Finish the large file that was begun first."""
-        wanted, file, temporary, held = self._large.popleft()
+        wanted, file, gathered, descriptor, held = self._large.popleft()
         with held:
             try:
                 self.placed_bytes += file.finish()
             except IntegrityError:
-                os.unlink(temporary)
+                with suppress(FileNotFoundError):  # somebody cleaned the cache just now
+                    os.unlink(gathered)
                 file.forget()
                 raise
-            mode = self._mode(wanted.entry)
-            os.chmod(temporary, mode)
-            try:
-                os.rename(temporary, wanted.path)
-            except OSError:  # the cache is on another disk
-                copy_file(temporary, wanted.path, mode)
-                os.unlink(temporary)
+            self._move(gathered, descriptor, wanted)
             file.forget()
         self._adopt(wanted.entry, wanted.path)
         self._is_there(wanted, 0)
 
-    @contextmanager
-    def _partial(self, wanted: Wanted) -> Iterator[str]:
-        """Give the path at which a large file is gathered: in the cache, unless another process gathers it there."""
-        own = f"{os.path.dirname(wanted.path)}/.reg-{secrets.token_hex(8)}"  # no name of the dataset's own
+    def _move(self, gathered: str, descriptor: int, wanted: Wanted) -> None:
+        """Give a file that was verified its place: the one that is open, whatever has its path by now."""
+        mode = self._mode(wanted.entry)
+        os.fchmod(descriptor, mode)
+        with suppress(OSError):  # the cache is on another disk
+            if is_at(gathered, descriptor):
+                os.rename(gathered, wanted.path)
+                if is_at(wanted.path, descriptor):
+                    return
+                os.unlink(wanted.path)  # somebody cleaned the cache, and another gathers it there: so it will be copied
+        copy_open_file(descriptor, wanted.path, mode)
+        with suppress(FileNotFoundError):
+            if is_at(gathered, descriptor):
+                os.unlink(gathered)
+
+    def _gathering_place(self, wanted: Wanted) -> tuple[str, int]:
+        """Open the file in which a large one is gathered: in the cache, unless another process gathers it there."""
         try:
             path = self._cache.partial(wanted.entry.content, wanted.entry.size)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            yield own
-            return
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.stat(path).st_ino == os.fstat(descriptor).st_ino  # else it was finished just now
-        except OSError:  # another process has it, or has finished it just now; or this disk knows no locks
-            same = False
-        try:
-            yield path if same else own
-        finally:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if is_at(path, descriptor):  # else it was finished just now
+                    return path, descriptor
+            except OSError:  # another process has it, or this disk knows no locks
+                pass
             os.close(descriptor)
+        except OSError:  # the cache cannot be written
+            pass
+        folder = os.path.dirname(wanted.path)
+        path = f"{folder}/.reg-{secrets.token_hex(8)}"  # no name of the dataset's own
+        try:
+            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise translate_os_error(error, wanted.entry.path or "the file", folder) from error
 
     def _adopt(self, entry: Entry, path: str) -> None:
         if not self._keep:
