@@ -18,14 +18,15 @@ import msgspec
 
 from registree.errors import translate_os_error
 from registree.model.ids import hash_bytes
-from registree.store.batches import link_unless_there
+from registree.store.batches import link_unless_there, nearest_time
+from registree.store.file_stat import signed
 from registree.store.files import copy_file, hash_file, try_reflink
 
 FILES, PARTIAL, MIRRORS = "files", "partial", "mirrors"
 _NOTES_AT_ONCE = 50_000
 _BLOCK = 512
 """Bytes of a block as `stat` counts them."""
-_NOTES = "notes.sqlite"
+_NOTES = ("notes.sqlite", "notes.sqlite-journal")
 _PART = r"(?:files|partial|pages|manifests|maps/[0-9a-f]{16})"
 _MIRROR = r"mirrors/[0-9a-f]{32}\.git(?:\.[^/]*)?(?:/.*)?"
 _OWN = re.compile(rf"(?:{_PART}/([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(?:\.[^/]*)?|{_MIRROR})\Z", re.DOTALL)
@@ -85,7 +86,7 @@ class Cache:
             return None
         if found.st_size == size:
             note = self._note(content, executable)
-            if note == (found.st_ino, found.st_mtime_ns):
+            if note == _noted(found.st_ino, found.st_mtime_ns):
                 return path
             if hash_file(path) == content:
                 self.note(content, found.st_ino, found.st_mtime_ns, size, executable=executable)
@@ -131,7 +132,7 @@ class Cache:
 
     def note(self, content: bytes, inode: int, modified: int, size: int, *, executable: bool) -> None:
         """Note what a file here is: its inode, its time of modification (nanoseconds) and its size (bytes)."""
-        self._pending.append((_note_key(content, executable), inode, modified, size))
+        self._pending.append((_note_key(content, executable), *_noted(inode, modified), size))
         if len(self._pending) >= _NOTES_AT_ONCE:
             self._write_notes()
 
@@ -217,9 +218,12 @@ class Cache:
         except (sqlite3.OperationalError, OSError):
             return  # without notes, files are hashed again when next used
         except sqlite3.Error:
-            for suffix in ("", "-journal"):  # they are damaged, and begin anew
+            if self._notes is not None:
+                self._notes.close()
+                self._notes = None
+            for name in _NOTES:  # they are damaged, and begin anew
                 with suppress(OSError):
-                    os.unlink(self._notes_path() + suffix)
+                    os.unlink(os.path.join(self.root, name))
         finally:
             self._pending.clear()
 
@@ -262,7 +266,7 @@ class Cache:
                     if _OWN_FOLDER.match(os.path.relpath(folder, self.root)):
                         with suppress(OSError):  # something is in it
                             os.rmdir(folder)
-            for name in (_NOTES, TAG):
+            for name in (*_NOTES, TAG):
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(self.root, name))
             with suppress(OSError):
@@ -295,7 +299,7 @@ class Cache:
             self._made.add(folder)
 
     def _notes_path(self) -> str:
-        return os.path.join(self.root, _NOTES)
+        return os.path.join(self.root, _NOTES[0])
 
     def _note(self, content: bytes, executable: bool) -> tuple[int, int] | None:
         try:
@@ -309,6 +313,11 @@ class Cache:
         except sqlite3.Error:
             return None
         return (row[0], row[1]) if row else None
+
+
+def _noted(inode: int, modified: int) -> tuple[int, int]:
+    """Return an inode and a time (nanoseconds since the epoch) as they are written down."""
+    return signed(inode), nearest_time(modified)
 
 
 def _note_key(content: bytes, executable: bool) -> bytes:

@@ -15,11 +15,22 @@ _COARSE = 10_000_000
 """Nanoseconds: a disk whose times are whole multiples of this may keep whole seconds, or every second one, alone."""
 _COARSE_STEP = 2_000_000_000
 """Nanoseconds: the coarsest step of a disk's times (FAT)."""
+_SIGN = 1 << 63
 
 
 def clock_step(time: int) -> int:
     """Return for how long a change after a file's time may not show in it: see `CLOCK_STEP`. Both are nanoseconds."""
     return CLOCK_STEP if time % _COARSE else _COARSE_STEP
+
+
+def signed(inode: int) -> int:
+    """Return an inode as SQLite can hold it: one may have 64 bits, its numbers have 63 and a sign."""
+    return inode if inode < _SIGN else inode - 2 * _SIGN
+
+
+def unsigned(number: int) -> int:
+    """Return the inode that `signed` made a number of."""
+    return number if number >= 0 else number + 2 * _SIGN
 
 
 class FileStat(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from registree.store.file_stat import Stat
+from registree.store.file_stat import Stat, signed, unsigned
 
 FILE_TABLES = """\
 CREATE TABLE stat (path TEXT PRIMARY KEY, size INT, mtime INT, ctime INT, inode INT, content BLOB) WITHOUT ROWID;
@@ -26,7 +26,6 @@ _LIMIT = 100_000
 """Files or chunks that are kept so at most: what is looked for has to be looked for in all of them."""
 _PARTS = 64
 """Such rows there may be."""
-_SIGN = 1 << 63
 
 FileRow: TypeAlias = tuple[str, Stat | None]
 """A path, and what is known of it; None for nothing any more."""
@@ -55,7 +54,7 @@ class KnownFiles:
             "SELECT path, size, mtime, ctime, inode, content FROM stat WHERE path >= ? AND path < ? ORDER BY path",
             (low, high),
         )
-        return _overlaid(((path, _unsigned(values)) for path, *values in older), recent)
+        return _overlaid(((path, _stat(values)) for path, *values in older), recent)
 
     def find(self, connection: sqlite3.Connection, path: str) -> Stat | None:
         """Return what is known of one file."""
@@ -72,7 +71,7 @@ class KnownFiles:
         row = connection.execute(
             "SELECT size, mtime, ctime, inode, content FROM stat WHERE path = ?", (path,)
         ).fetchone()
-        return _unsigned(row) if row is not None else None
+        return _stat(row) if row is not None else None
 
     def note(self, connection: sqlite3.Connection, rows: Iterable[FileRow]) -> None:
         """Note what files are now; of two rows for one path the last counts."""
@@ -129,15 +128,14 @@ def _store(connection: sqlite3.Connection, rows: Sequence[FileRow]) -> None:
     connection.executemany("DELETE FROM stat WHERE path = ?", ((path,) for path, row in rows if row is None))
     connection.executemany(
         "INSERT OR REPLACE INTO stat VALUES (?, ?, ?, ?, ?, ?)",
-        ((path, *(row if row.inode < _SIGN else _signed(row))) for path, row in rows if row is not None),
+        (
+            (path, row.size, row.mtime, row.ctime, signed(row.inode), row.content)
+            for path, row in rows
+            if row is not None
+        ),
     )
 
 
-def _signed(row: Stat) -> Stat:
-    """Return a row as SQLite can hold it: an inode may have 64 bits, its numbers have 63 and a sign."""
-    return row._replace(inode=row.inode - 2 * _SIGN)
-
-
-def _unsigned(values: Sequence[Any]) -> Stat:
-    row = Stat(*values)
-    return row if row.inode >= 0 else row._replace(inode=row.inode + 2 * _SIGN)
+def _stat(values: Sequence[Any]) -> Stat:
+    size, mtime, ctime, inode, content = values
+    return Stat(size, mtime, ctime, unsigned(inode), content)
