@@ -5,6 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from registree.model.ids import hash_bytes
 from registree.model.metafile import DatasetFile, parse_metafile
 from registree.model.places import ChildPlace, Extent, PackRow, encode_inner_map
@@ -15,7 +17,11 @@ from registree.store.tree_reader import TreeReader
 from tests.conftest import Reg, write
 
 
-def test_reading_goes_on_where_it_was_when_pages_have_moved(registry: Path, tmp_path: Path, reg: Reg) -> None:
+@pytest.mark.parametrize("batch", [1, 64])
+def test_reading_goes_on_where_it_was_when_pages_have_moved(
+    registry: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg, batch: int
+) -> None:
+    monkeypatch.setattr("registree.store.tree_reader.BATCH", batch)
     write(registry, {f"many/{number:05d}": str(number) for number in range(6000)})
     reg(registry, "remote", "add", "default", tmp_path / "remote", "-m", "Remote")
     reg(registry, "add", "many", "-m", "Add")
@@ -42,6 +48,10 @@ def test_reading_goes_on_where_it_was_when_pages_have_moved(registry: Path, tmp_
 
         reader = TreeReader((store,), Cache(str(tmp_path / "cache")), executor)
         tree = reader.open(metafile.manifest)
-        found = [(page.entries, page.extents) for page in reader.pages(tree, tree.leaves, maps=True)]
+        leaves = tree.leaves
+        other = reader.pages(tree, leaves, maps=True)
+        first = next(other)
+        found = [(page.entries, page.extents) for page in reader.pages(tree, leaves, maps=True)]
         assert found == expected
         assert tree.fresh, "the new places were read"
+        assert [(page.entries, page.extents) for page in (first, *other)] == expected, "so a second reader goes on"

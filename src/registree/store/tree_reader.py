@@ -54,6 +54,8 @@ class Tree(msgspec.Struct):
     fresh: bool
     root_map: bytes = b""
     """The map of the topmost page as it was read and checked, not compressed; empty before that."""
+    moved: dict[bytes, Leaf] = {}
+    """Where its leaves lie, by page, since all places were taken anew."""
 
     @property
     def totals(self) -> Totals:
@@ -129,10 +131,16 @@ class TreeReader(PackReader):
             except ObjectMissing:
                 if fresh:
                     raise
-                again = self.open(tree.manifest, fresh=True)
-                places = {leaf.ref.page: leaf for leaf in again.leaves}
-                tree.leaves, tree.fresh, tree.root_map = again.leaves, True, again.root_map
-                yield from self._read_batch(again, [places[leaf.ref.page] for leaf in batch[given:]], maps)
+                if not tree.fresh:  # else another reader has just done so
+                    self._open_again(tree)
+                yield from self._read_batch(tree, batch[given:], maps)
+
+    def _open_again(self, tree: Tree) -> None:
+        """Take all places anew, from the store itself."""
+        again = self.open(tree.manifest, fresh=True)
+        tree.leaves, tree.inner, tree.store, tree.root_map = again.leaves, again.inner, again.store, again.root_map
+        tree.moved = {leaf.ref.page: leaf for leaf in again.leaves}
+        tree.fresh = True
 
     def entries(self, tree: Tree) -> Iterator[Entry]:
         """Stream all entries in order."""
@@ -140,7 +148,8 @@ class TreeReader(PackReader):
             yield from content.entries
 
     def _read_batch(self, tree: Tree, batch: Sequence[Leaf], maps: bool) -> Iterator[LeafContent]:
-        """Read leaf pages together; each is decoded when it is asked for."""
+        """Read leaf pages together, wherever they lie by now; each is decoded when it is asked for."""
+        batch = [tree.moved.get(leaf.ref.page, leaf) for leaf in batch] if tree.moved else batch
         rows = [(leaf.ref, leaf.place) for leaf in batch if leaf.place is not None]
         blobs = self._read_many(rows, tree.store, maps=maps, fresh=tree.fresh)
         for leaf in batch:
