@@ -901,6 +901,28 @@ def test_in_place_file_that_is_rewritten_while_it_is_added_is_refused(
     assert fetched(reg, registry, "set", tmp_path / "elsewhere").joinpath("large").read_bytes() == content
 
 
+@pytest.mark.parametrize("note", ["tmp/publishing", "in-place"])
+def test_damaged_note_of_the_outbox_is_said_with_what_to_do(registry: Path, reg: Reg, note: str) -> None:
+    write(registry, {"set/a": b"a" * 1000})
+    reg(registry, "add", "--in-place", "set", "-m", "Add set")
+    path = registry / ".reg/outbox" / note
+    if note == "in-place":
+        (path,) = (found for found in path.rglob("*") if found.is_file())
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("[[half")
+    write(registry, {"set/b": b"b"})
+    ran = reg(registry, "add", "set", "-m", "More", code=None)
+    ran = reg(registry, "push", code=6) if not ran.code else ran
+    assert ran.code == 6
+    assert f"{path} is damaged" in ran.err
+    assert "delete it" in ran.err
+    path.unlink()
+    reg(registry, "add", "set", "-m", "More")
+    reg(registry, "push", "--repair")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep")
+
+
 # --- --into and remove NAME:PATH ----------------------------------------------------------------------------------
 
 

@@ -716,6 +716,25 @@ def damage(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def test_file_of_the_cache_that_cannot_be_read_comes_from_its_pack(
+    make: Make, consumer: Path, home: Path, reg: Reg
+) -> None:
+    """As a link that leads nowhere, so a file of somebody else's, or of a disk that fails."""
+    registry = make("file")
+    files: dict[str, bytes | str] = {"a": "a" * 100, "b": "b" * 100}
+    registry.add("set", files)
+    fresh_cache(home)
+    reg(consumer, "import", registry.url, "set")
+    kept = [path for path in (home / "cache/files").rglob("*") if path.is_file()]
+    assert len(kept) == 2
+    for path in kept:
+        path.unlink()
+        path.symlink_to("x" * 100)
+    shutil.rmtree(consumer / "set")
+    reg(consumer, "sync")
+    assert tree(consumer / "set") == paths_of(files)
+
+
 def test_what_is_damaged_on_this_disk_comes_from_the_cache(
     cats: Published, consumer: Path, tmp_path: Path, home: Path, reg: Reg
 ) -> None:

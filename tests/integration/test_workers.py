@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ import pytest
 from registree.errors import StoreError
 from registree.model.ids import hash_bytes
 from registree.source import Machine
-from registree.store.batches import NewFile, read_files, write_files
+from registree.store.batches import NewFile, copy_files, read_files, write_files
 from registree.store.file_stat import file_stat
 from registree.store.reading_ahead import read_ahead, reading_workers
 from registree.store.small_files import SmallFiles
@@ -302,3 +303,52 @@ def test_steps_come_in_order_with_what_their_files_hold(tmp_path: Path, count: i
             seen += 1
     workers.close()
     assert seen == count
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_error_of_ours_is_raised_where_the_result_is_asked(tmp_path: Path, memory: Memory, others: int) -> None:
+    workers = Workers(memory, others)
+    workers.begin()
+    rows = [(str(tmp_path / "file"), 0o644, "no number", 5, b"", "")]
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            workers.result(workers.submit(write_files, 0, rows))
+    workers.close()
+
+
+@needs_processors
+@pytest.mark.parametrize("missing", ["threads", "pipes", "memory"])
+def test_what_a_machine_does_not_give_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise {"threads": RuntimeError, "pipes": OSError, "memory": PermissionError}[missing]
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        if missing == "threads":
+            patched.setattr(threading.Thread, "start", refused)
+        else:
+            patched.setattr(os, {"pipes": "pipe", "memory": "memfd_create"}[missing], refused)
+        memory = Memory(1, 1 << 16)
+        workers = Workers(memory, 1)
+        workers.begin()
+        memory.piece(0)[:5] = b"hello"
+        made = workers.result(workers.submit(write_files, 0, rows_for(tmp_path, b"hello", range(100))))
+        assert len(children()) == (missing == "memory")
+    workers.close()
+    assert len(made) == 100
+    assert all(path.read_bytes() == b"hello" for path in tmp_path.iterdir())
+    del memory, workers
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    assert children() == set()
+
+
+def test_copy_of_what_cannot_be_read_is_left_where_it_is(tmp_path: Path, memory: Memory) -> None:
+    """As a link that leads round in a circle, so a file of somebody else's, or of a disk that fails."""
+    source = tmp_path / "cached"
+    source.symlink_to("cached")
+    row = (str(tmp_path / "file"), 0o644, 0, 6, hash_bytes(b"cached"), "")
+    assert copy_files(memory.piece(0), [(str(source), row)]) == [None]
+    assert source.is_symlink()
+    assert not (tmp_path / "file").exists()

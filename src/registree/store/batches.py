@@ -137,15 +137,16 @@ def write_files(memory: memoryview, rows: Sequence[NewFile], parent: int = 0) ->
 def copy_files(memory: memoryview, rows: Sequence[tuple[str, NewFile]], parent: int = 0) -> list[Made]:
     """Make files from others at given paths, read into the memory and verified; see `write_files`.
 
-    One that is not what it should be is removed: it is a cache's. There is no file then, nor when it has gone.
+    One that is not what it should be is removed: it is a cache's. There is no file then, nor when it cannot be read.
     """
     made: list[Made] = []
     for source, row in rows:
         _stop_without(parent)
         try:
             found = _read(memory, (source, row[2], row[3]))
-        except FileNotFoundError:
-            found = None
+        except OSError:  # it has gone, or is somebody else's; or its disk is failing
+            made.append(None)
+            continue
         one = _make(memory, row) if found is not None else None
         if one is None:
             with suppress(OSError):
@@ -216,10 +217,10 @@ def serve(parent: int, descriptor: int, commands: int, answers: int) -> None:
         told.flush()
         while True:
             task, start, length, rows = pickle.load(asked)  # noqa: S301 -- the parent's own pipe
-            answer: tuple[list[Any] | None, OSError | None]
+            answer: tuple[list[Any] | None, Exception | None]
             try:
                 answer = task(memory[start : start + length], rows, parent), None
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 -- whoever asked is told
                 answer = None, error
             pickle.dump(answer, told)
             told.flush()

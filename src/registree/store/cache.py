@@ -88,7 +88,11 @@ class Cache:
             note = self._note(content, executable)
             if note == _noted(found.st_ino, found.st_mtime_ns):
                 return path
-            if hash_file(path) == content:
+            try:
+                is_right = hash_file(path) == content
+            except OSError:  # it has gone, or is somebody else's; or its disk is failing
+                return None
+            if is_right:
                 self.note(content, found.st_ino, found.st_mtime_ns, size, executable=executable)
                 return path
         with suppress(OSError):

@@ -97,7 +97,10 @@ class Outbox(DirectoryStore):
             content = super().read(IN_PLACE + key.removeprefix(PACKS))
         except ObjectMissing:
             return None
-        rows = msgspec.json.decode(content, type=list[tuple[str, int, int]])
+        try:
+            rows = msgspec.json.decode(content, type=list[tuple[str, int, int]])
+        except msgspec.DecodeError as error:
+            raise self._unreadable(IN_PLACE + key.removeprefix(PACKS), error) from error
         return [(os.path.join(self.work_tree, path), start, length) for path, start, length in rows]
 
     def in_place_packs(self) -> set[bytes]:
@@ -240,12 +243,20 @@ class Outbox(DirectoryStore):
             packs, manifests = msgspec.json.decode(super().read(_PUBLISHING), type=tuple[list[str], list[str]])
         except ObjectMissing:
             return
+        except msgspec.DecodeError as error:
+            raise self._unreadable(_PUBLISHING, error) from error
         if any(self.size(key(MANIFESTS, bytes.fromhex(found))) is None for found in manifests):
             for found in manifests:
                 self.drop_manifest(bytes.fromhex(found))
             for found in packs:
                 self.drop_pack(bytes.fromhex(found))
         self.delete(_PUBLISHING)
+
+    def _unreadable(self, key: str, error: msgspec.DecodeError) -> IntegrityError:
+        return IntegrityError(
+            f"{self.path(key)} is damaged ({error})",
+            hint="delete it; reg verify says for which datasets to run reg add",
+        )
 
     def abandon(self) -> None:
         """Remove what `begin` gave, and what a publication that failed half-way has moved already."""

@@ -240,7 +240,7 @@ class Placer:
             return False
         try:
             self._link_or_copy(source, path, entry)
-        except FileNotFoundError:  # somebody cleaned the cache just now
+        except (FileNotFoundError, PermissionError):  # somebody cleaned the cache just now, or it is theirs
             return False
         return True
 

@@ -97,7 +97,7 @@ class Memory:
 
 
 def _memory_file() -> int:
-    if hasattr(os, "memfd_create"):
+    with suppress(AttributeError, OSError):  # not on macOS, nor where a container forbids it
         return os.memfd_create("reg", os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
@@ -162,8 +162,8 @@ class Workers:
 
         Raises
         ------
-        OSError
-            What the batch raised.
+        Exception
+            What the batch raised: an OSError, if nothing is wrong here.
         StoreError
             When the process that did it was killed.
         """
@@ -174,7 +174,7 @@ class Workers:
                 break
             try:
                 batch.future.set_result(batch.task(self.memory.piece(batch.start), batch.rows, 0))
-            except OSError as error:  # whoever waits for it is told
+            except Exception as error:  # noqa: BLE001 -- whoever waits for it is told
                 batch.future.set_exception(error)
         return future.result()
 
@@ -189,8 +189,15 @@ class Workers:
 
     def _employ(self, processes: Sequence[_Process]) -> None:
         for process, asked, told in processes:
-            self._processes.append(process)
-            threading.Thread(target=self._attend, args=(asked, told), name="reg-worker", daemon=True).start()
+            thread = threading.Thread(target=self._attend, args=(asked, told), name="reg-worker", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # as many threads as may be: this process does it all
+                _end(process)
+                os.close(asked)
+                os.close(told)
+            else:
+                self._processes.append(process)
 
     def _attend(self, asked: int, told: int) -> None:
         """Give one process its batches, one after the other."""
@@ -205,6 +212,9 @@ class Workers:
                     result, error = pickle.load(answers)  # noqa: S301 -- our own process
                 except (EOFError, BrokenPipeError, pickle.UnpicklingError):
                     batch.future.set_exception(StoreError("a process that worked for this one was ended from outside"))
+                    return
+                except Exception as other:  # noqa: BLE001 -- whoever waits for it is told
+                    batch.future.set_exception(other)
                     return
                 if error is not None:
                     batch.future.set_exception(error)
