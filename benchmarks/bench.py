@@ -42,6 +42,8 @@ PATIENCE = 600
 """Seconds after which a job over a million files is ended."""
 _ALL = 1 << 60
 """More bytes than there is memory."""
+_ROOM = 8 << 30
+"""Bytes of memory that are touched before a job at most: to touch more takes longer than the job."""
 CSV_OF_PARQUET = 1.82
 """Bytes of a table as CSV for each as Parquet."""
 
@@ -131,7 +133,8 @@ class Bench:
         keep
             Delete nothing before the end: a disk that has just deleted many files makes new ones slowly.
         """
-        self.room = 4 * int(subprocess.run(["du", "-sB1", data], capture_output=True, check=True).stdout.split()[0])
+        size = int(subprocess.run(["du", "-sB1", data], capture_output=True, check=True).stdout.split()[0])
+        self.room = min(4 * size, _ROOM)
         for _ in range(self.runs if runs is None else runs):
             first = self._rounds % len(tools)
             self._rounds += 1
