@@ -104,11 +104,24 @@ class Network(msgspec.Struct, frozen=True):
         """Return the token named for a host: ``REG_TOKEN_GIT_EXAMPLE_ORG``; ``user:secret`` names the user too."""
         host = host_of(url)
         for name in dict.fromkeys((token_name(host), token_name(host.rsplit(":", 1)[0]))):
-            value = self.environment.get(name, "")
+            value = self._secret(name)
             if value:
                 user, colon, secret = value.partition(":")
                 return Credentials(user if colon else "", secret if colon else value, Origin.VARIABLE, name)
         return None
+
+    def _secret(self, name: str) -> str:
+        """Return a variable that holds a secret, without the line's end that a file gave it.
+
+        Raises
+        ------
+        FormatError
+            When no header can hold it.
+        """
+        value = self.environment.get(name, "").strip()
+        if not value.isprintable():
+            raise FormatError(f"{name} has characters in it that no token has", hint="only its value belongs there")
+        return value
 
     def ci_token(self, url: str) -> Credentials | None:
         """Return the CI system's own token, for its own host alone."""
@@ -118,7 +131,7 @@ class Network(msgspec.Struct, frozen=True):
             ("CI_SERVER_URL", "CI_JOB_TOKEN", "gitlab-ci-token"),
             ("SYSTEM_COLLECTIONURI", "SYSTEM_ACCESSTOKEN", "build"),
         ):
-            value = self.environment.get(name, "")
+            value = self._secret(name)
             if value and host and host == host_of(self.environment.get(server, "")):
                 return Credentials(user, value, Origin.CI, name)
         return None

@@ -1,12 +1,16 @@
-"""The mirror of a registry: its refs are those of the registry, however many and however they change."""
+"""Refs that come from elsewhere: a mirror's are those of its registry, however many and however they change."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dulwich.refs import DiskRefsContainer, Ref
 
 from tests.conftest import Reg, git, write
 from tests.servers.git_servers import git_daemon
@@ -26,8 +30,9 @@ def url(published: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def published(registry: Path, reg: Reg) -> Path:
+def published(registry: Path, tmp_path: Path, reg: Reg) -> Path:
     """A registry with one dataset that has a version."""
+    reg(registry, "remote", "add", "default", tmp_path / "remote", "-m", "Remote")
     write(registry, {"set/a": "a"})
     reg(registry, "add", "set", "-m", "Add")
     reg(registry, "push")
@@ -99,3 +104,92 @@ def test_default_branch_that_changes_is_followed(
     git(published, "branch", "-m", "main", "trunk")
     assert "set" in reg(consumer, "list", url).out
     assert (mirror_of(home) / "HEAD").read_text() == "ref: refs/heads/trunk\n"
+
+
+def test_pull_takes_no_lock_for_a_tag_that_is_here(
+    published: Path, tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    git(tmp_path, "clone", "-q", url, "clone")
+    asked: list[bytes] = []
+    add_if_new = DiskRefsContainer.add_if_new
+
+    def noted(self: DiskRefsContainer, name: Ref, *args: Any, **options: Any) -> bool:
+        asked.append(name)
+        return add_if_new(self, name, *args, **options)
+
+    monkeypatch.setattr(DiskRefsContainer, "add_if_new", noted)
+    git(published, "tag", "set@v1.1.0")
+    reg(tmp_path / "clone", "pull")
+    assert asked == [b"refs/tags/set@v1.1.0"]
+    assert git(tmp_path / "clone", "tag").split() == ["set@v1.0.0", "set@v1.1.0"]
+
+
+def test_locks_that_a_killed_fetch_left_in_a_mirror_are_gone(
+    published: Path, consumer: Path, home: Path, url: str, reg: Reg
+) -> None:
+    reg(consumer, "list", url)
+    for name in ("HEAD.lock", "packed-refs.lock"):
+        (mirror_of(home) / name).touch()
+    git(published, "tag", "set@v1.1.0")
+    assert "1.1.0" in reg(consumer, "list", url).out
+
+
+def test_release_that_is_another_one_upstream_is_not_pushed_past(
+    published: Path, tmp_path: Path, url: str, reg: Reg
+) -> None:
+    git(tmp_path, "clone", "-q", "--bare", published, "hub.git")
+    for name in ("ours", "theirs"):
+        git(tmp_path, "clone", "-q", tmp_path / "hub.git", name)
+        write(tmp_path / name, {f"notes-{name}": name})
+        git(tmp_path / name, "add", "-A")
+        git(tmp_path / name, "commit", "-qm", name)
+        git(tmp_path / name, "tag", "set@v2.0.0")
+    git(tmp_path / "theirs", "push", "-q", "origin", "HEAD", "--tags")
+    git(tmp_path / "ours", "pull", "-q", "--rebase", "--no-tags")
+    git(tmp_path / "ours", "tag", "-f", "set@v2.0.0")
+    git(tmp_path / "ours", "tag", "newest")
+    ran = reg(tmp_path / "ours", "push", code=7)
+    assert "set@v2.0.0" in ran.err
+    git(tmp_path / "ours", "fetch", "-q", "--tags", "--force")
+    reg(tmp_path / "ours", "push")
+    assert "newest" in git(tmp_path / "hub.git", "tag")
+
+
+def test_tag_that_is_no_utf8_and_a_submodule_stop_nobody(published: Path, consumer: Path, url: str, reg: Reg) -> None:
+    head = git(published, "rev-parse", "HEAD").strip()
+    subprocess.run(["git", "-C", published, "update-ref", b"refs/tags/caf\xe9", head], check=True)
+    git(published, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},vendored")
+    git(published, "commit", "-qm", "Submodule")
+    assert "set" in reg(consumer, "list", url).out
+    assert "set" in reg(published, "list").out
+    for place in ("vendored", "vendored/inside"):
+        reg(consumer, "get", url, place, code=3)
+
+
+def test_git_server_that_says_nothing_is_given_up(consumer: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg) -> None:
+    monkeypatch.setattr("registree.git.connection._PATIENCE", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        ran = reg(consumer, "list", f"http://127.0.0.1:{silent.getsockname()[1]}/registry", code=5)
+        assert time.monotonic() - began < 20
+    assert "could not be reached" in ran.err
+
+
+def test_interruption_while_the_index_is_written_is_one(
+    published: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    write(published, {"set/b": "b"})
+    head = git(published, "rev-parse", "HEAD")
+    index = (published / ".git/index").read_bytes()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("registree.git.repository.write_index_dict", interrupted)
+        reg(published, "add", "set", "-m", "More", code=130)
+    assert git(published, "rev-parse", "HEAD") == head
+    assert (published / ".git/index").read_bytes() == index
+    assert not (published / ".git/index.lock").exists()
+    reg(published, "add", "set", "-m", "More")
+    assert git(published, "status", "--porcelain") == ""

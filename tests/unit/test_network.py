@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from registree.errors import FormatError
+from registree.errors import FormatError, InvalidInput, StoreError
 from registree.network import Network, Origin, host_of, token_name
+from registree.store.http import HttpStore
 
 URL = "https://git.example.org/group/data.git"
 SECRET = "hunter2-and-more"
@@ -328,3 +332,40 @@ def test_environment_is_kept_as_it_was() -> None:
     found = Network.from_environment(environment)
     environment.clear()
     assert found.proxy("https://a.org") == PROXY
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " "])
+def test_line_end_of_a_file_is_not_the_token_s(end: str) -> None:
+    found = Network({"REG_TOKEN_GIT_EXAMPLE_ORG": f"s3cr3t{end}"}).token("https://git.example.org/registry")
+    assert found is not None
+    assert found.secret == "s3cr3t"
+
+
+def test_token_that_no_header_can_hold_is_refused_and_not_shown() -> None:
+    with pytest.raises(FormatError) as caught:
+        network(REG_TOKEN_GIT_EXAMPLE_ORG="s3c\r\nr3t").token("https://git.example.org/registry")
+    assert "REG_TOKEN_GIT_EXAMPLE_ORG" in caught.value.message
+    assert "r3t" not in caught.value.message
+    with pytest.raises(InvalidInput) as refused:
+        HttpStore("https://git.example.org", Network({"REG_TOKEN_GIT_EXAMPLE_ORG": "s3cr\u20act"}))
+    assert "s3cr" not in refused.value.message
+
+
+def test_server_does_not_say_how_long_is_waited_for_it() -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.send_header("Retry-After", "600")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(StoreError):
+            HttpStore(f"http://127.0.0.1:{server.server_port}", Network({})).read("store.yaml")
+        assert time.monotonic() - began < 60
+        server.shutdown()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dulwich.config import ConfigFile, StackedConfig
-from dulwich.errors import ChecksumMismatch, FileFormatException, GitProtocolError, HangupException, NotGitRepository
+from dulwich.errors import GitProtocolError, HangupException, NotGitRepository
 from dulwich.file import FileLocked
 
 from registree.errors import AuthError, Conflict, NotFound, RegError, StoreError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 _NO_REPOSITORY = ("does not appear to be a git repository", "repository not exported", "repository not found")
 _SSH_REFUSED = ("permission denied", "publickey", "host key verification failed", "access denied")
+_PATIENCE = 300
+"""Seconds until a web server's silence counts as its end, unless Git's `http.timeout` says otherwise."""
 _SCP = re.compile(r"(?!/)(?:[\w.-]+@)?[\w.-]+:(?!//)")
 
 
@@ -97,7 +99,7 @@ def _explained(error: Exception, url: str) -> RegError | None:
         return StoreError(
             f"{place} could not be reached: {text[:200]}", hint="--offline works with what is here", transient=True
         )
-    if isinstance(error, ValueError | KeyError | EOFError | zlib.error | FileFormatException | ChecksumMismatch):
+    if isinstance(error, ValueError | KeyError | EOFError | zlib.error) or type(error).__module__.startswith("dulwich"):
         return StoreError(
             f"{place} sent what is not Git's protocol or was damaged on its way ({text[:100]})",
             hint=f"run it again, or {check}",
@@ -169,19 +171,22 @@ def _with_network(config: StackedConfig, url: str, network: Network) -> StackedC
         first.set(own, b"sslVerify", b"false")
     if network.environment.get("GIT_SSL_CAINFO"):
         first.set(own, b"sslCAInfo", os.fsencode(network.environment["GIT_SSL_CAINFO"]))
-    elif network.ca_file and not _names_authorities(config):
+    elif network.ca_file and not _is_set(config, b"sslCAInfo"):
         first.set(own, b"sslCAInfo", os.fsencode(network.ca_file))
+    if not _is_set(config, b"timeout"):
+        first.set(own, b"timeout", str(_PATIENCE).encode())
     proxy = network.proxy(url)
     if proxy:
         first.set(own, b"proxy", proxy.encode())
     return StackedConfig([first, *config.backends])
 
 
-def _names_authorities(config: StackedConfig) -> bool:
+def _is_set(config: StackedConfig, name: bytes) -> bool:
+    """Tell whether Git's configuration has a setting for some web server."""
     for section in config.sections():
         if section[0] == b"http":
             with suppress(KeyError):
-                return bool(config.get(section, b"sslCAInfo"))
+                return bool(config.get(section, name))
     return False
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dulwich.objects import ObjectID
@@ -13,7 +14,7 @@ from dulwich.refs import SYMREF, Ref, check_ref_format
 from dulwich.repo import Repo
 
 from registree.errors import NotFound
-from registree.git.connection import connected, strip_credentials
+from registree.git.connection import connected, strip_credentials, translated
 from registree.git.credentials import Access
 from registree.git.repository import GitRepository
 
@@ -52,6 +53,9 @@ def fetch_mirror(url: str, folder: str, access: Access) -> GitRepository:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         return GitRepository.open(folder)
+    for name in ("HEAD.lock", "packed-refs.lock"):  # a killed run's: whoever fetches here holds the mirror's own lock
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
     mirror = GitRepository.open(folder)
     _fetch_all(url, mirror, access)
     return mirror
@@ -70,10 +74,11 @@ def _fetch_all(url: str, mirror: GitRepository, access: Access) -> None:
         return client.fetch(path, repo, determine_wants=wants)
 
     result = connected(mirror, url, "pull", access, fetch)
-    _keep_refs(repo, {name: sha for name, sha in result.refs.items() if sha is not None and _is_kept(name)})
-    head = (result.symrefs or {}).get(Ref(b"HEAD"))
-    if head is not None and repo.refs.read_loose_ref(Ref(b"HEAD")) != SYMREF + head:
-        repo.refs.set_symbolic_ref(Ref(b"HEAD"), head)
+    with translated(url):
+        _keep_refs(repo, {name: sha for name, sha in result.refs.items() if sha is not None and _is_kept(name)})
+        head = (result.symrefs or {}).get(Ref(b"HEAD"))
+        if head is not None and repo.refs.read_loose_ref(Ref(b"HEAD")) != SYMREF + head:
+            repo.refs.set_symbolic_ref(Ref(b"HEAD"), head)
 
 
 def _is_kept(name: Ref) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 from dulwich.errors import NotGitRepository
 from dulwich.graph import can_fast_forward
-from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
+from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag, Tree
 from dulwich.objectspec import AmbiguousShortId, parse_commit
 from dulwich.refs import Ref
 from dulwich.repo import Repo
@@ -105,7 +105,7 @@ class RepositoryReader:
             if name.startswith((b"refs/heads/", b"refs/tags/")):
                 commit = self._peel(value)
                 if commit is not None:
-                    found[name.decode()] = commit
+                    found[name.decode(errors="replace")] = commit
         return found
 
     def _peel(self, value: ObjectID) -> str | None:
@@ -204,17 +204,17 @@ class RepositoryReader:
         return self.blob(found.blob) if found is not None and not stat.S_ISDIR(found.mode) else None
 
     def lookup(self, commit: str, path: str) -> TreeFile | None:
-        """Return what a path is at a commit (a directory has a tree's id); None when there is nothing."""
+        """Return what a path is at a commit (a directory has a tree's id); None for nothing, and for a submodule."""
         tree = self._commit(commit).tree
         if not path:
             return TreeFile("", stat.S_IFDIR, tree.decode())
         mode = stat.S_IFDIR
         for part in path.encode().split(b"/"):
-            found = self._repo[tree]
+            found = self._repo[tree] if stat.S_ISDIR(mode) else None
             if not isinstance(found, Tree) or part not in found:
                 return None
             mode, tree = found[part]
-        return TreeFile(path, mode, tree.decode())
+        return TreeFile(path, mode, tree.decode()) if not S_ISGITLINK(mode) else None
 
     def blobs_named(self, commits: Iterable[str], suffix: str) -> Iterator[tuple[str, str]]:
         """List the distinct files with a suffix in some commits: (path, blob); a tree they share is read once."""

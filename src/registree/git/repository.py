@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -11,8 +12,15 @@ from dataclasses import replace
 from typing import cast
 
 from dulwich.errors import ChecksumMismatch
-from dulwich.file import FileLocked
-from dulwich.index import Index, IndexEntry, UnsupportedIndexFormat, index_entry_from_stat, locked_index
+from dulwich.file import FileLocked, GitFile
+from dulwich.index import (
+    Index,
+    IndexChecksumWriter,
+    IndexEntry,
+    UnsupportedIndexFormat,
+    index_entry_from_stat,
+    write_index_dict,
+)
 from dulwich.object_store import BaseObjectStore, commit_tree_changes
 from dulwich.objects import Blob, Commit, ObjectID, Tree
 from dulwich.refs import Ref
@@ -115,7 +123,9 @@ class GitRepository(RepositoryReader):
         not hide such a file: its entry is given a size of 0, as Git's own writer does (gitformat-index(5), "racy Git").
         """
         path = self._repo.index_path()
-        with locked_index(path, self._repo.object_format) as index:
+        file = GitFile(path, "wb")
+        try:
+            index = Index(path, object_format=self._repo.object_format)
             written = os.stat(path).st_mtime_ns // 10**9 if os.path.exists(path) else 0
             young = [
                 (name, entry)
@@ -126,6 +136,16 @@ class GitRepository(RepositoryReader):
             for name, entry in young:
                 if name in index and index[name] is entry:
                     index[name] = replace(entry, size=0)
+            writer = IndexChecksumWriter(file, self._repo.object_format)
+            write_index_dict(writer, dict(index.items()), object_format=self._repo.object_format)
+            writer.close()
+        except BaseException:
+            try:
+                file.abort()
+            except OSError:  # a full disk, and then the lock would stay
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{path}.lock")
+            raise
 
     def edit(self, edits: Mapping[str, Edit], message: str | None) -> str | None:
         """Change tracked files in the work tree and the index; with a message, commit those changes alone.
@@ -181,18 +201,16 @@ class GitRepository(RepositoryReader):
         os.makedirs(os.path.dirname(place), exist_ok=True)
         temporary = os.path.join(self.root, _SCRATCH)
         os.makedirs(os.path.dirname(temporary), exist_ok=True)
-        if os.path.lexists(temporary):
+        _write_new(temporary, content, mode)
+        try:
+            os.replace(temporary, place)
+        except OSError as error:
             os.unlink(temporary)
-        if stat.S_ISLNK(mode):
-            os.symlink(os.fsdecode(content), temporary)
-        else:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                if mode & 0o111:
-                    os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode | 0o111)
-        os.replace(temporary, place)
+            if error.errno != errno.EXDEV:
+                raise
+            beside = f"{place}.reg-new"  # its folder is on another disk
+            _write_new(beside, content, mode)
+            os.replace(beside, place)
 
     def _edit_index(self, edits: Mapping[str, Edit]) -> None:
         def change() -> None:
@@ -306,6 +324,21 @@ class GitRepository(RepositoryReader):
                 f"Git does not know who you are ({type(error).__name__})",
                 hint='git config --global user.name "You"; git config --global user.email you@example.org',
             ) from error
+
+
+def _write_new(path: str, content: bytes, mode: int) -> None:
+    """Write a file, or a link, of a Git mode in place of what may be there, and wait until it is on the disk."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    if stat.S_ISLNK(mode):
+        os.symlink(os.fsdecode(content), path)
+        return
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        if mode & 0o111:
+            os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode | 0o111)
 
 
 def _git_is_running(folders: Sequence[str]) -> bool:

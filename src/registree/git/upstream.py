@@ -16,7 +16,7 @@ from registree.git.connection import connected, is_local_client, is_local_url, s
 from registree.git.credentials import Access
 from registree.git.objects import Objects
 from registree.git.repository import GitRepository
-from registree.model.selectors import HEADS, TAGS
+from registree.model.selectors import HEADS, TAGS, all_releases
 
 if TYPE_CHECKING:
     from dulwich.client import GitClient
@@ -52,8 +52,9 @@ def fetch_upstream(repository: GitRepository, access: Access) -> str | None:
 
     refs = connected(repository, url, "pull", access, fetch)
     with translated(url):
+        known = repo.refs.allkeys()  # to ask for each would take a lock for each
         for name, sha in refs.items():
-            if sha is not None and name.startswith(b"refs/tags/") and not name.endswith(b"^{}"):
+            if sha is not None and name.startswith(b"refs/tags/") and not name.endswith(b"^{}") and name not in known:
                 repo.refs.add_if_new(name, sha)
         found = refs.get(Ref(merge.encode()))
         if found is None:
@@ -137,10 +138,18 @@ def push_branch(
         if there is None or there.decode() != head:
             sent[target] = ObjectID(head.encode())
         new_tags = {name: sha for name, sha in own_tags.items() if name not in refs}
-        if new_tags:
+        others = (name.decode() for name, sha in own_tags.items() if refs.get(name, sha) != sha)
+        moved = [tag for versions in all_releases(others).values() for tag in versions.values()]
+        if new_tags or moved:
             history = repository.history(head)
             refs_here = repository.refs()
             sent.update({name: sha for name, sha in new_tags.items() if refs_here.get(name.decode()) in history})
+            for tag in moved:
+                if refs_here.get(tag) in history:
+                    raise Conflict(
+                        f"{strip_credentials(url)} has another version {tag.removeprefix(TAGS)} than this repository",
+                        hint="git fetch --tags --force takes theirs; then tag this one with a number of its own",
+                    )
         return sent if sent else {target: ObjectID(head.encode())}
 
     def send(client: GitClient, path: str) -> Mapping[bytes, str | None]:

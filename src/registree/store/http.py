@@ -55,7 +55,9 @@ class HttpStore(Store):
             "maxsize": _CONNECTIONS,
             "ssl_context": tls,
             "timeout": Timeout(connect=_CONNECT, read=_READ),
-            "retries": Retry(total=_REDIRECTS, connect=0, read=0, other=0, redirect=_REDIRECTS),
+            "retries": Retry(  # who asks decides how long to wait, whatever the server wants
+                total=_REDIRECTS, connect=0, read=0, other=0, redirect=_REDIRECTS, respect_retry_after_header=False
+            ),
         }
         proxy = network.proxy(url)
         self._pool = _through(proxy, settings) if proxy else urllib3.PoolManager(**settings)
@@ -238,6 +240,8 @@ def _authorization(found: Credentials | None) -> dict[str, str]:
     if found is None:
         return {}
     if not found.user:
+        if not found.secret.isascii():
+            raise InvalidInput(f"the token from {found.source} has characters that no header can hold")
         return {"Authorization": f"Bearer {found.secret}"}
     return {"Authorization": "Basic " + b64encode(f"{found.user}:{found.secret}".encode()).decode()}
 
