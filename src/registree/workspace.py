@@ -25,6 +25,7 @@ from registree.store.base import Store
 from registree.store.directory import DirectoryStore
 from registree.store.locking import held_lock
 from registree.store.outbox import Outbox
+from registree.store.staging import is_staging
 from registree.store.state import State
 from registree.store.tree_reader import TreeReader
 
@@ -162,15 +163,25 @@ class Workspace:
         pending = [""]
         while pending:
             folder = pending.pop()
-            with os.scandir(os.path.join(self.root, folder)) as listing:
-                entries = list(listing)
+            try:
+                with os.scandir(os.path.join(self.root, folder)) as listing:
+                    entries = list(listing)
+            except FileNotFoundError:
+                if not folder:
+                    raise
+                continue  # it has gone just now
+            if folder and any(entry.name == ".git" for entry in entries):
+                continue  # another repository, with datasets of its own
             own = {e.name.removesuffix(METAFILE_SUFFIX) for e in entries if e.name.endswith(METAFILE_SUFFIX)}
             prefix = f"{folder}/" if folder else ""
             names += [prefix + name for name in own if name]
             pending += [
                 prefix + e.name
                 for e in entries
-                if e.is_dir(follow_symlinks=False) and e.name not in (".git", LOCAL_DIRECTORY) and e.name not in own
+                if e.is_dir(follow_symlinks=False)
+                and e.name not in (".git", LOCAL_DIRECTORY)
+                and e.name not in own
+                and not is_staging(e.name)
             ]
         return sorted(names)
 

@@ -13,6 +13,7 @@ from registree.errors import FormatError, InvalidInput, NotFound, RegError
 from registree.git.repository import GitRepository
 from registree.model.ids import hash_bytes, id_text, parse_id
 from registree.model.metafile import DatasetFile, ImportFile, parse_metafile
+from registree.model.paths import DatasetName, EntryPath
 from registree.model.selection import glob_regex
 from registree.model.selectors import RevisionKind, resolve
 from registree.model.targets import Target
@@ -31,12 +32,18 @@ stable = st.builds(Version, numbers, numbers, numbers)
 @example("a@1:")
 @example("a:/")
 @example("a@1:../b")
+@example("a:b@2x.png")
 def test_target_is_parsed_or_refused(text: str) -> None:
     try:
         target = Target.parse(text)
     except RegError:
         return
     assert Target.parse(str(target)) == target
+
+
+def test_at_sign_of_a_path_begins_no_revision() -> None:
+    assert Target.parse("icons:b@2x.png") == Target(DatasetName("icons"), "", EntryPath("b@2x.png"))
+    assert Target.parse("icons@^1:b@2x.png") == Target(DatasetName("icons"), "^1", EntryPath("b@2x.png"))
 
 
 @given(likely)

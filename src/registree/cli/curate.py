@@ -25,7 +25,7 @@ from registree.model.paths import printable
 from registree.operations.add import add
 from registree.operations.checkout import checkout, pull
 from registree.operations.commit import commit
-from registree.operations.editing import EditResult, add_into, remove_from
+from registree.operations.editing import EditResult, add_into, refuse_selectors, remove_from
 from registree.operations.moving import move, remove
 from registree.operations.push import push, repair_remote
 from registree.operations.repair import RepairResult
@@ -237,6 +237,7 @@ def remove_command(
     if any(target.part for target in parsed):
         _answer_edit(output, remove_from(found, parsed, message=message), message)
         return
+    refuse_selectors(parsed, "remove")
     if len(parsed) != 1:
         raise InvalidInput("remove takes one dataset at a time", hint="reg remove NAME")
     result = remove(found, parsed[0].name, message=message, keep=keep, force=force, dry_run=dry_run)

@@ -30,14 +30,10 @@ class Target(msgspec.Struct, frozen=True):
         InvalidInput
             When no dataset, revision or path can be meant.
         """
-        name, _, rest = text.partition("@")
-        if _:
-            selector, colon, part = rest.partition(":")
-            if not selector:
-                raise InvalidInput(f"{text!r} names no revision after '@'")
-        else:
-            name, colon, part = text.partition(":")
-            selector = ""
+        versioned, colon, part = text.partition(":")  # an '@' behind it is the path's own
+        name, at, selector = versioned.partition("@")
+        if at and not selector:
+            raise InvalidInput(f"{text!r} names no revision after '@'")
         return cls(parse_dataset_name(name), selector, parse_part(part) if colon else EntryPath(""))
 
     def with_selector(self, selector: str) -> Target:

@@ -9,6 +9,7 @@ import msgspec
 
 from registree.errors import FormatError, NotFound, RegError
 from registree.git.fast_forward import fast_forward
+from registree.git.ignore import gitignore_edits
 from registree.git.repository import Edit
 from registree.git.upstream import fetch_upstream
 from registree.model.metafile import DatasetFile
@@ -67,8 +68,12 @@ def _choose(
     source = workspace.registry()
     chosen: dict[str, DatasetFile] = {}
     for name in wanted or source.dataset_names(resolve_target(source, Target(DatasetName("")), revision).commit):
-        commit = resolve_target(source, Target.parse(name), revision).commit
-        file = source.metafile(commit, name)
+        commit = resolve_target(source, Target(DatasetName(name)), revision).commit
+        try:
+            file = source.metafile(commit, name)
+        except FormatError as error:
+            broken[name] = error
+            continue
         if isinstance(file, DatasetFile):
             chosen[name] = file
         elif wanted:
@@ -93,7 +98,7 @@ def _checkout_one(
         result = restore(workspace, name, content, COPIES, check=dry_run, force=force, confirm=confirm)
         if revision and not dry_run:
             confirm()  # once more: changing many files took its time
-            edits: dict[str, Edit] = {name + METAFILE_SUFFIX: file.text.encode()}
+            edits: dict[str, Edit] = {name + METAFILE_SUFFIX: file.text.encode(), **gitignore_edits(name, ignored=True)}
             workspace.repository.edit(edits, None)
     except RegError as error:
         return Restored(name, "failed", error=error)

@@ -18,7 +18,7 @@ from registree.model.paths import METAFILE_SUFFIX, DatasetName, join
 from registree.model.places import Extents
 from registree.model.selection import Selection
 from registree.model.selectors import Resolution, not_found, resolve
-from registree.model.targets import Target
+from registree.model.targets import Target, parse_part
 from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf, Tree, TreeReader
 
@@ -178,7 +178,7 @@ def _inside_dataset(source: RegistrySource, commit: str, target: Target) -> Targ
         name = DatasetName("/".join(parts[:depth]))
         if source.metafile(commit, name) is not None:
             below = "/".join(parts[depth:])
-            return Target.parse(f"{name}:{join(below, target.part) if target.part else below}")
+            return Target(name, "", parse_part(join(below, target.part) if target.part else below))
     return None
 
 

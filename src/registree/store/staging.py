@@ -10,8 +10,14 @@ from contextlib import contextmanager, suppress
 
 from registree.errors import Conflict, translate_os_error
 
+_SUFFIX = ".reg-new"
 MOVED_AWAY = "old"
 """Where in the folder the target itself is kept until its successor has its name."""
+
+
+def is_staging(name: str) -> bool:
+    """Tell whether a folder has the name of one that `staging` makes."""
+    return name.startswith(".") and name.endswith(_SUFFIX)
 
 
 @contextmanager
@@ -28,7 +34,7 @@ def staging(target: str) -> Iterator[str]:
         When the folder cannot be made, or the disk is full.
     """
     folder, name = os.path.split(target)
-    path = os.path.join(folder, f".{name[:200]}.reg-new")
+    path = os.path.join(folder, f".{name[:200]}{_SUFFIX}")
     try:
         os.makedirs(path, exist_ok=True)
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
