@@ -23,9 +23,9 @@ repositories are cloned from `git daemon` on loopback; by Git LFS from the disk,
 was written before is on the disk when a job begins; what was read before may be in memory. Each tool has folders of its
 own, and who consumes has caches of their own. Before a job over files, memory for four times what they take on the disk
 (8 GiB at most) is taken and given back: a virtual machine's host takes back what is free, and is slow to give it. All
-tools have their default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks, reg links files to its cache, and DVC
-copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied. Each table
-names its day, and the commit where it is known: an older one's script may have been another.
+tools have their default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks, reg links files to its
+cache, and DVC copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied.
+Each table names its day, and the commit where it is known: an older one's script may have been another.
 """
 _COLUMNS = """What `add` costs is in [decision 0009](decisions/0009-what-add-costs.md), what `get` and `import` cost in
 [0012](decisions/0012-what-get-and-import-cost.md).

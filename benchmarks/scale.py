@@ -78,8 +78,8 @@ internet $0.05; a terabyte alone costs a tenth more to keep, and nearly twice as
 out is free. *Memory* is what one process was measured to take at most. *Hours* are those of one processor, from what
 was measured for a command, for a file (of 100 bytes) and for a byte (in files of 2 MiB; for `verify`, which compares
 sizes, for a pack). `add` and `list` ask no store: the one reads files, the other Git, and lists all datasets at once.
-By chance a tree of a thousand pages has one level more than is computed, and files
-lie together differently: up to four requests.
+By chance a tree of a thousand pages has one level more than is computed, and files lie together differently: up to
+four requests.
 """
 _FINDINGS = """## Where a cost grows faster than what changed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
@@ -343,3 +344,84 @@ def test_push_goes_on_although_the_upstream_has_a_broken_metafile(registry: Path
     reg(registry, "add", "D", "-m", "v2")
     reg(registry, "push")
     assert git(tmp_path / "upstream.git", "rev-parse", "main") == git(registry, "rev-parse", "HEAD")
+
+
+def test_files_whose_packs_are_lost_are_not_removed(registry: Path, reg: Reg) -> None:
+    write(registry, {"set/a": b"a" * 1000})
+    reg(registry, "add", "set", "-m", "Add")
+    (pack,) = (path for path in (registry / ".reg/outbox/packs").rglob("*") if path.is_file())
+    pack.unlink()
+    assert "only copy" in reg(registry, "remove", "set", code=7).err
+    assert (registry / "set/a").read_bytes() == b"a" * 1000
+    reg(registry, "add", "set")
+    reg(registry, "remove", "set", "-m", "Remove")
+
+
+@pytest.mark.parametrize(
+    "words", [["remove", "set@v1.0.0"], ["remove", "set@v1.0.0:a"], ["add", "--into", "set@v1.0.0", "b"]]
+)
+def test_only_the_version_that_is_there_can_be_changed(registry: Path, reg: Reg, words: list[str]) -> None:
+    write(registry, {"set/a": "a", "b": "b"})
+    reg(registry, "add", "set", "-m", "Add")
+    git(registry, "tag", "set@v1.0.0")
+    before = git(registry, "status", "--porcelain")
+    assert "set@v1.0.0" in reg(registry, *words, code=2).err
+    assert (registry / "set/a").read_text() == "a"
+    assert git(registry, "status", "--porcelain") == before
+
+
+def test_dataset_that_is_checked_out_again_is_ignored_by_git(pushed: Path, reg: Reg) -> None:
+    reg(pushed, "remove", "D", "-m", "Remove")
+    reg(pushed, "checkout", "D", "--rev", "HEAD~1")
+    assert (pushed / "D/a").exists()
+    assert "/D" in (pushed / ".gitignore").read_text()
+    git(pushed, "add", "-A")
+    assert [path for path in git(pushed, "ls-files").split() if path.startswith("D/")] == []
+    reg(pushed, "commit", "-m", "Back")
+    assert git(pushed, "status", "--porcelain") == ""
+
+
+def test_broken_metafile_of_an_older_commit_stops_no_other_dataset(pushed: Path, reg: Reg) -> None:
+    (pushed / "broken.reg.yaml").write_text("reg: [")
+    git(pushed, "add", "broken.reg.yaml")
+    git(pushed, "commit", "-qm", "Broken")
+    shutil.rmtree(pushed / "D")
+    ran = reg(pushed, "checkout", "--rev", "HEAD", code=None)
+    assert ran.code
+    assert "broken" in ran.err
+    assert (pushed / "D/a").exists()
+
+
+def test_repository_in_a_repository_has_datasets_of_its_own(registry: Path, reg: Reg) -> None:
+    reg(registry, "init", "inner")
+    for place in (registry, registry / "inner"):
+        write(place, {"set/a": place.name})
+        reg(place, "add", "set", "-m", "Add")
+    (registry / "inner/other.reg.yaml").write_text("reg: [")
+    assert "inner" not in reg(registry, "list").out
+    reg(registry, "push")
+    reg(registry, "status", "--exit-code")
+
+
+def test_folders_that_come_and_go_while_datasets_are_looked_for(registry: Path, reg: Reg) -> None:
+    write(registry, {"set/a": "a", ".other.reg-new/0/deep": "staged", ".other.reg-new/set.reg.yaml": "reg: ["})
+    reg(registry, "add", "set", "-m", "Add")
+    assert "reg-new" not in reg(registry, "list").out
+    reg(registry, "push")
+
+
+def test_git_files_beside_a_local_folder_on_another_disk_are_written(tmp_path: Path, reg: Reg) -> None:
+    """`.reg/` may be a link to a larger disk."""
+    elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    try:
+        if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("this machine has one disk")
+        (tmp_path / "registry").mkdir()
+        (tmp_path / "registry/.reg").symlink_to(elsewhere)
+        reg(tmp_path, "init", "registry")
+        write(tmp_path / "registry", {"set/a": "a"})
+        reg(tmp_path / "registry", "add", "set", "-m", "Add")
+        assert (tmp_path / "registry/set.reg.yaml").exists()
+        assert list((tmp_path / "registry").glob("*.reg-new")) == []
+    finally:
+        shutil.rmtree(elsewhere)

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from registree.operations import moving, placing, push
+from registree.model.manifest import Entry
+from registree.operations import editing, moving, placing, push
 from registree.store.file_stat import wait_for_clock
 from registree.workspace import Workspace
 from tests.conftest import Reg, git, tree, write
@@ -221,3 +223,84 @@ def test_sync_makes_files_be_what_the_lock_says_when_its_turn_comes(
     monkeypatch.setattr(Workspace, "writing", writing)
     reg(consumer, "sync")
     assert tree(consumer / "D") == {"a": b"three"}
+
+
+def test_file_that_is_edited_while_those_before_it_are_changed_is_kept(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    write(registry, {f"D/{name}": "one" for name in "abcd"})
+    reg(registry, "add", "D", "-m", "v1")
+    write(registry, {f"D/{name}": "two" for name in "abcd"} | {"D/e": "two", "D/f": "two"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    real, done = placing._swap_in, list[str]()
+
+    def swapped(root: str, entry: Entry, path: str, remove_folder: Callable[[str], None]) -> None:
+        if not done:
+            write(registry, {"D/c": "mine"})
+        done.append(entry.path)
+        real(root, entry, path, remove_folder)
+
+    monkeypatch.setattr(placing, "_swap_in", swapped)
+    assert "D/c" not in done
+    ran = reg(registry, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert "c changed meanwhile" in ran.err
+    assert (registry / "D/c").read_text() == "mine"
+    monkeypatch.undo()
+    reg(registry, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    reg(registry, "checkout", "D", "--rev", "HEAD~1", "--force")
+    assert tree(registry / "D") == dict.fromkeys("abcd", b"one")
+
+
+def test_file_that_is_edited_while_others_are_deleted_is_kept(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    write(registry, {"D/b": "two", "D/c": "two"})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    unlink = os.unlink
+
+    def unlinked(path: str, **options: Any) -> None:
+        if str(path).endswith("D/b"):
+            write(registry, {"D/c": "mine"})
+        unlink(path, **options)
+
+    monkeypatch.setattr(placing.os, "unlink", unlinked)
+    ran = reg(registry, "checkout", "D", "--rev", "HEAD~1", code=REFUSED)
+    assert "c changed meanwhile" in ran.err
+    assert (registry / "D/c").read_text() == "mine"
+
+
+@pytest.mark.parametrize("verb", ["add", "remove"])
+def test_version_that_comes_while_another_is_made_of_the_one_before_is_kept(
+    pushed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg, verb: str
+) -> None:
+    shutil.rmtree(pushed / "D")
+    metafile = pushed / "D.reg.yaml"
+    theirs = git(pushed, "show", "HEAD~1:D.reg.yaml")
+    real = editing._Editor.run
+
+    def edited(self: editing._Editor) -> None:
+        real(self)
+        metafile.write_text(theirs)
+
+    monkeypatch.setattr(editing._Editor, "run", edited)
+    write(tmp_path, {"new": "new"})
+    ran = (
+        reg(pushed, "add", "--into", "D", tmp_path / "new", "-m", "More", code=REFUSED)
+        if verb == "add"
+        else reg(pushed, "remove", "D:a", "-m", "Less", code=REFUSED)
+    )
+    assert "was changed meanwhile" in ran.err
+    assert metafile.read_text() == theirs
+
+
+def test_add_of_files_of_another_version_than_the_metafile_names_says_so(pushed: Path, reg: Reg) -> None:
+    assert "named" not in reg(pushed, "add", "D", "-m", "None").err
+    git(pushed, "checkout", "-q", "HEAD~1", "--", "D.reg.yaml")  # as `git pull` brings one
+    write(pushed, {"D/c": "mine"})
+    assert "not of the version that D.reg.yaml named" in reg(pushed, "add", "D", "-m", "Mine").err
+    write(pushed, {"D/d": "mine"})
+    assert "named" not in reg(pushed, "add", "D", "-m", "More").err

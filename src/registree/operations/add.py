@@ -77,9 +77,12 @@ def add(
             return AddResult(tuple(_would_add(workspace, name) for name in names), None)
         began = time.time_ns()
         with OutboxWriter(workspace, in_place=in_place) as run:
-            writers = []
+            writers: list[DatasetWriter] = []
+            others: list[DatasetName] = []
             for name in names:
                 before = _tracked(workspace, name)
+                if before is not None and workspace.state.placed(name) not in (None, before.manifest):
+                    others.append(name)
                 writer = run.dataset(name, before.manifest if before is not None else None)
                 writer.write_work_tree()
                 writers.append(writer)
@@ -97,6 +100,12 @@ def add(
         commit = workspace.repository.edit(edits, message)
         run.note_placed()
         note_packs(workspace, [pack.row for pack in run.packer.closed])
+    for result, _ in added:
+        if result.changed and result.name in others:
+            workspace.machine.warn(
+                f"the files of {result.name} were not of the version that {result.name}{METAFILE_SUFFIX} named: what "
+                "that one changed is not in this one (after git pull, reg checkout brings it first)"
+            )
     return AddResult(tuple(result for result, _ in added), commit)
 
 

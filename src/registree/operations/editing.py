@@ -17,6 +17,7 @@ from registree.model.diff import Change, DiffSummary, find_renames, summarize
 from registree.model.manifest import Entry, Kind, LeafCutter, check_entry, seal_leaf
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, join
 from registree.model.targets import Target
+from registree.operations.guarding import refuse_edited
 from registree.operations.observing import place_of
 from registree.operations.writing import DatasetWriter, OutboxWriter
 from registree.store.open_pack import QUIET, Placed
@@ -52,10 +53,12 @@ def add_into(workspace: Workspace, target: Target, sources: Sequence[str], *, me
     StateError
         When the dataset has changes on this disk: they are added first.
     """
+    refuse_selectors([target], "add --into")
     with workspace.writing(), OutboxWriter(workspace) as run:
+        before = workspace.metafile_bytes(target.name)
         writer = _begin(run, target.name)
         additions = _read_sources(writer, target.part, sources)
-        return _finish(run, writer, additions, (), message)
+        return _finish(run, writer, before, additions, (), message)
 
 
 def remove_from(workspace: Workspace, targets: Sequence[Target], *, message: str | None = None) -> EditResult:
@@ -69,8 +72,26 @@ def remove_from(workspace: Workspace, targets: Sequence[Target], *, message: str
     name = targets[0].name
     if any(target.name != name or not target.part for target in targets):
         raise InvalidInput("remove takes paths of one dataset at a time", hint="reg remove NAME:PATH NAME:PATH")
+    refuse_selectors(targets, "remove")
     with workspace.writing(), OutboxWriter(workspace) as run:
-        return _finish(run, _begin(run, name), {}, [target.part for target in targets], message)
+        before = workspace.metafile_bytes(name)
+        return _finish(run, _begin(run, name), before, {}, [target.part for target in targets], message)
+
+
+def refuse_selectors(targets: Sequence[Target], verb: str) -> None:
+    """Refuse targets at a revision.
+
+    Raises
+    ------
+    InvalidInput
+        When one names one: only the version that the metafile names can be changed.
+    """
+    for target in targets:
+        if target.selector:
+            raise InvalidInput(
+                f"{target}: {verb} changes the version that is there now, and no other",
+                hint=f"reg checkout {target.name} --rev {target.selector} makes an older one that",
+            )
 
 
 def _begin(run: OutboxWriter, name: DatasetName) -> DatasetWriter:
@@ -116,6 +137,7 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
 def _finish(
     run: OutboxWriter,
     writer: DatasetWriter,
+    before: bytes | None,
     additions: Mapping[str, Addition],
     removals: Sequence[str],
     message: str | None,
@@ -127,6 +149,7 @@ def _finish(
         if path not in editor.removed:
             raise NotFound(f"{name} holds no {path}", hint=f"reg files {name} lists what it holds")
     (written,) = run.finish()
+    refuse_edited(workspace, name, before)
     metafile = workspace.dataset(name)
     changed = written.manifest != metafile.manifest
     if changed:
@@ -142,6 +165,7 @@ def _finish(
             contents=adjust(metafile.contents, changes),
         )
         edits: dict[str, Edit] = {name + METAFILE_SUFFIX: metafile.render().encode()}
+        refuse_edited(workspace, name, before)  # once more: the disk took its time
         commit = workspace.repository.edit(edits, message)
         run.note_placed()
     return EditResult(name, summarize(find_renames(changes)), written.totals.files, written.totals.size, commit)

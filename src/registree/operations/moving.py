@@ -22,6 +22,7 @@ from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
 from registree.store.file_stat import clock_step, wait_for_clock
+from registree.store.held_packs import HeldPacks
 from registree.workspace import Workspace
 
 
@@ -101,6 +102,25 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
             hint=f"reg add {name} stores them; reg remove --force {name} deletes them; --keep leaves the files",
             paths=tuple(change.path for change in unknown),
         )
+    if isinstance(metafile, DatasetFile):
+        _require_packs(workspace, name, metafile)
+
+
+def _require_packs(workspace: Workspace, name: str, metafile: DatasetFile) -> None:
+    """Refuse when packs of what was not pushed yet are lost: these files are what is left of it."""
+    if metafile.manifest not in workspace.outbox.manifests():
+        return
+    reader = workspace.reader()
+    remote = next((store.address for store in reader.stores if not store.is_outbox), "")
+    held = HeldPacks(workspace.outbox, workspace.state, remote, in_place=False)
+    tree = reader.open(metafile.manifest)
+    for page in reader.pages(tree, tree.leaves, maps=True):
+        for extents in page.extents:
+            if not held.usable(extents, unsent=True):
+                raise Conflict(
+                    f"what was stored of {name} is lost, and its files here are the only copy",
+                    hint=f"reg add {name} stores them again; --keep leaves the files",
+                )
 
 
 def _delete(place: str, looked_at: int | None) -> None:

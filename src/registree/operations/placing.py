@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 import msgspec
 
 from registree.errors import AlreadyExists, Conflict, IntegrityError, translate_os_error
+from registree.model.checkout import Step
 from registree.model.manifest import Entry, Kind
 from registree.model.paths import join
 from registree.model.places import Extents
 from registree.operations.content import Content, Item
 from registree.operations.observing import is_behind_link, place_of
-from registree.operations.planning import Plan, changed_since
+from registree.operations.planning import Plan, changed_since, has_changed
 from registree.source import Machine
 from registree.store.file_stat import Stat, as_row, clock_step, wait_for_clock
 from registree.store.files import LinkKind
@@ -209,10 +210,23 @@ def apply_plan(
                 paths=tuple(changed),
             )
         confirm()
-        _delete(root, [step.path for step in plan.delete], {entry.path for entry, _ in staged})
-        rows = []
+
+        def look_again(step: Step) -> None:
+            """Look at a file once more, for changing many takes its time; of a folder only an empty one is removed."""
+            place = place_of(root, step.path)
+            is_folder = os.path.isdir(place) and not os.path.islink(place)
+            if not is_folder and has_changed(plan, step, root, look):
+                raise Conflict(
+                    f"{step.path or root} changed meanwhile, and is left as it is",
+                    hint="some files before it were changed: run it again when nothing writes to them",
+                    paths=(step.path,),
+                )
+
+        _delete(root, plan.delete, {entry.path for entry, _ in staged}, look_again)
+        rows, steps = [], {step.path: step for step in plan.write}
         remove_folder = shutil.rmtree if plan.looked_at is None else _remove_empty
         for entry, path in staged:
+            look_again(steps[entry.path])
             _swap_in(root, entry, path, remove_folder)
             row = known.get(entry.path)
             if row is not None and row.mtime <= at - clock_step(row.mtime):
@@ -261,12 +275,14 @@ def _verified_at(size: int) -> int:
     return wait_for_clock(now) if size >= _WORTH_WAITING else now
 
 
-def _delete(root: str, paths: Sequence[str], coming: set[str]) -> None:
+def _delete(root: str, steps: Sequence[Step], coming: set[str], look_again: Callable[[Step], None]) -> None:
     folders = set()
-    for path in paths:
+    for step in steps:
+        path = step.path
         place = place_of(root, path)
         if is_behind_link(root, path):
             continue  # not the dataset's
+        look_again(step)
         if os.path.isdir(place) and not os.path.islink(place):
             with suppress(OSError):
                 os.rmdir(place)

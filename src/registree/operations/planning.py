@@ -86,19 +86,23 @@ def changed_since(plan: Plan, root: str, look: Callable[[str], Entry | None]) ->
     """
     if plan.looked_at is None:
         return []
-    changed = set()
-    for step in (*plan.write, *plan.delete):
-        try:
-            now = os.lstat(place_of(root, step.path))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        is_young = max(now.st_mtime_ns, now.st_ctime_ns) > plan.looked_at - clock_step(now.st_ctime_ns)
-        if (is_young or step.found is None) and look(step.path) != step.found:
-            changed.add(step.path)
+    changed = {step.path for step in (*plan.write, *plan.delete) if has_changed(plan, step, root, look)}
     going, folders = {step.path for step in plan.delete}, set[str]()
     for step in plan.write:
         changed.update(_in_the_way(root, step, going, folders))
     return sorted(changed)
+
+
+def has_changed(plan: Plan, step: Step, root: str, look: Callable[[str], Entry | None]) -> bool:
+    """Tell whether what a step of a plan changes is not as it was when the plan was made; see `changed_since`."""
+    if plan.looked_at is None:
+        return False
+    try:
+        now = os.lstat(place_of(root, step.path))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    is_young = max(now.st_mtime_ns, now.st_ctime_ns) > plan.looked_at - clock_step(now.st_ctime_ns)
+    return (is_young or step.found is None) and look(step.path) != step.found
 
 
 def _in_the_way(root: str, step: Step, going: set[str], folders: set[str]) -> list[str]:
