@@ -72,13 +72,13 @@ def versions(commands: Mapping[str, str]) -> dict[str, str]:
             said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
             number = re.search(r"\d+(?:\.\d+)+", said)
             found[tool] = f"{tool} {number[0]}" if number else tool
-    commit = subprocess.run(
-        ["git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found | {REG: f"{found[REG]} ({commit.stdout.strip() or 'no commit'})"}
+    commit = _git("rev-parse", "--short", "HEAD") or "no commit"
+    changed = _git("status", "--porcelain", "--", "src", "benchmarks/*.py")
+    return found | {REG: f"{found[REG]} ({commit}{' and changes' if changed else ''})"}
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def machine() -> str:
