@@ -66,6 +66,13 @@ def choose_link(cache: Cache, folder: str, allowed: Sequence[LinkKind]) -> LinkK
     return LinkKind.COPY
 
 
+def _unlink_own(path: str, descriptor: int) -> None:
+    """Remove an open file, unless another has its path by now: somebody may have cleaned the cache."""
+    if is_at(path, descriptor):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+
+
 class _Large(NamedTuple):
     """A large file on its way: the path at which it is gathered, that file, and what ends with it."""
 
@@ -336,8 +343,7 @@ class Placer:
             try:
                 self.placed_bytes += file.finish()
             except IntegrityError:
-                with suppress(FileNotFoundError):  # somebody cleaned the cache just now
-                    os.unlink(gathered)
+                _unlink_own(gathered, descriptor)
                 file.forget()
                 raise
             self._move(gathered, descriptor, wanted)
@@ -356,9 +362,7 @@ class Placer:
                     return
                 os.unlink(wanted.path)  # somebody cleaned the cache, and another gathers it there: so it will be copied
         copy_open_file(descriptor, wanted.path, mode)
-        with suppress(FileNotFoundError):
-            if is_at(gathered, descriptor):
-                os.unlink(gathered)
+        _unlink_own(gathered, descriptor)
 
     def _gathering_place(self, wanted: Wanted) -> tuple[str, int]:
         """Open the file in which a large one is gathered: in the cache, unless another process gathers it there."""
