@@ -307,6 +307,7 @@ def main() -> None:
     parser.add_argument("--check", nargs="*", default=[], metavar="FILESxBYTES")
     parser.add_argument("--page", action="store_true")
     given = parser.parse_args()
+    said = versions(install_peers())[REG] if given.check else ""
     rows: list[str] = []
     checked: list[Checked] = []
     for text in given.check:
@@ -317,7 +318,6 @@ def main() -> None:
     for datasets, files, size in ((10_000, 10_000, 10_000_000), (100, 1_000_000, 10_000_000), (100, 1_000_000, 10_000)):
         lines += table(datasets, files, size, checked)
     if checked:
-        said = versions(install_peers())[REG]
         lines += ["## Checked", "", f"Over S3, with {said} on {machine()}:", ""]
         lines.append(
             "| files × bytes | operation | requests foreseen | came | MB foreseen | came | seconds | peak MB |"

@@ -98,6 +98,10 @@ class ObjectMissing(IntegrityError):
         self.shorter = shorter
 
 
+RUN_WHEN_QUIET = "run it again when nothing writes to it"
+"""The hint where a file changed while it was read."""
+
+
 class FormatError(RegError):
     """Bytes or text that do not follow a format, or follow a newer version of it.
 

@@ -131,9 +131,10 @@ class Network(msgspec.Struct, frozen=True):
             ("CI_SERVER_URL", "CI_JOB_TOKEN", "gitlab-ci-token"),
             ("SYSTEM_COLLECTIONURI", "SYSTEM_ACCESSTOKEN", "build"),
         ):
-            value = self._secret(name)
-            if value and host and host == host_of(self.environment.get(server, "")):
-                return Credentials(user, value, Origin.CI, name)
+            if host and host == host_of(self.environment.get(server, "")):
+                value = self._secret(name)
+                if value:
+                    return Credentials(user, value, Origin.CI, name)
         return None
 
     def netrc(self, url: str) -> Credentials | None:

@@ -1245,7 +1245,7 @@ def test_folder_that_fills_while_it_is_added_is_no_version(
         return found
 
     monkeypatch.setattr(Scan, "_is_empty", filled)
-    assert "keeps changing" in reg(registry, "add", "set", "-m", "Add", code=7).err
+    assert "changed each time" in reg(registry, "add", "set", "-m", "Add", code=7).err
     monkeypatch.undo()
     assert git(registry, "log", "-1", "--format=%s").strip() != "Add"
     reg(registry, "add", "set", "-m", "Add")

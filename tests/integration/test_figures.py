@@ -300,7 +300,7 @@ def test_update_reads_what_changed_and_touches_no_other_file(
     pages.clear()
     reg(consumer, "update", "data", "-m", "Update")
     assert len(asked) <= 5, Counter(asked)
-    assert len(pages) <= 11
+    assert 0 < len(pages) <= 11
     changed = touched(before, times(consumer))
     assert {path for path in changed if path.startswith("data/")} == {"data/00007", "data/06000", "data/new"}
     assert len(changed) <= 25, sorted(changed)
@@ -319,7 +319,7 @@ def test_diff_of_two_versions_asks_a_handful(
     pages.clear()
     assert "100 modified" in reg(registry, "diff", "HEAD~1", "HEAD", "data").out
     assert len(asked) <= 7, Counter(asked)
-    assert len(pages) <= 32
+    assert 0 < len(pages) <= 32
 
 
 def test_status_and_add_of_what_did_not_change_ask_nothing(

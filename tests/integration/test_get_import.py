@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from registree.store import payload, placing
+from registree.store import placing
 from registree.store.base import PIECE
 from registree.store.cache import Cache
 from registree.store.payload import LargeFile
@@ -642,7 +642,7 @@ def test_large_file_is_on_the_disk_before_its_size_and_times_are_trusted(
         assert not (consumer / "film.bin").exists()
         flushed.append(os.fstat(descriptor).st_size)
 
-    monkeypatch.setattr(payload, "flush_data", noted)
+    monkeypatch.setattr(placing, "flush_data", noted)
     reg(tmp_path, "get", registry.url, "film.bin", "-o", "got")
     assert flushed == []
     reg(consumer, "import", registry.url, "film.bin")

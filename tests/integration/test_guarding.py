@@ -346,6 +346,20 @@ def test_push_goes_on_although_the_upstream_has_a_broken_metafile(registry: Path
     assert git(tmp_path / "upstream.git", "rev-parse", "main") == git(registry, "rev-parse", "HEAD")
 
 
+def test_files_whose_older_packs_came_from_elsewhere_are_removed(pushed: Path, tmp_path: Path, reg: Reg) -> None:
+    reg(pushed, "remote", "add", "default", tmp_path / "remote", "-m", "Remote")
+    reg(pushed, "push")
+    write(pushed, {"D/b": os.urandom(1000)})
+    reg(pushed, "add", "D", "-m", "v3")
+    reg(pushed, "push")
+    git(tmp_path, "clone", "-q", pushed, "clone")
+    reg(tmp_path / "clone", "pull")
+    write(tmp_path / "clone", {"D/c": "mine"})
+    reg(tmp_path / "clone", "add", "D", "-m", "v4")
+    reg(tmp_path / "clone", "remove", "D", "-m", "Remove")
+    assert not (tmp_path / "clone/D").exists()
+
+
 def test_files_whose_packs_are_lost_are_not_removed(registry: Path, reg: Reg) -> None:
     write(registry, {"set/a": b"a" * 1000})
     reg(registry, "add", "set", "-m", "Add")
@@ -403,15 +417,29 @@ def test_repository_in_a_repository_has_datasets_of_its_own(registry: Path, reg:
     reg(registry, "status", "--exit-code")
 
 
-def test_folders_that_come_and_go_while_datasets_are_looked_for(registry: Path, reg: Reg) -> None:
-    write(registry, {"set/a": "a", ".other.reg-new/0/deep": "staged", ".other.reg-new/set.reg.yaml": "reg: ["})
+def test_folders_that_come_and_go_while_datasets_are_looked_for(
+    registry: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    write(registry, {"set/a": "a", "gone/inner/file": "file"})
     reg(registry, "add", "set", "-m", "Add")
-    assert "reg-new" not in reg(registry, "list").out
-    reg(registry, "push")
+    write(registry, {".other.reg-new/0/staged.reg.yaml": (registry / "set.reg.yaml").read_text()})
+    scandir = os.scandir
+
+    def scanned(folder: str | int) -> object:
+        if str(folder).endswith("/gone"):
+            shutil.rmtree(folder)
+        return scandir(folder)
+
+    monkeypatch.setattr("registree.workspace.os.scandir", scanned)
+    ran = reg(registry, "status")
+    assert "staged" not in ran.out + ran.err
+    assert not (registry / "gone").exists()
 
 
 def test_git_files_beside_a_local_folder_on_another_disk_are_written(tmp_path: Path, reg: Reg) -> None:
     """`.reg/` may be a link to a larger disk."""
+    if not os.access("/dev/shm", os.W_OK):
+        pytest.skip("this machine has no disk in memory")
     elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm"))
     try:
         if elsewhere.stat().st_dev == tmp_path.stat().st_dev:

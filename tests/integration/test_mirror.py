@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dulwich.refs import DiskRefsContainer, Ref
 
+from registree.git import fast_forward
 from tests.conftest import Reg, git, write
 from tests.servers.git_servers import git_daemon
 
@@ -151,6 +153,7 @@ def test_release_that_is_another_one_upstream_is_not_pushed_past(
     ran = reg(tmp_path / "ours", "push", code=7)
     assert "set@v2.0.0" in ran.err
     git(tmp_path / "ours", "fetch", "-q", "--tags", "--force")
+    git(tmp_path / "ours", "tag", "-f", "-a", "-m", "the same, annotated", "set@v2.0.0", "set@v2.0.0^{}")
     reg(tmp_path / "ours", "push")
     assert "newest" in git(tmp_path / "hub.git", "tag")
 
@@ -164,6 +167,14 @@ def test_tag_that_is_no_utf8_and_a_submodule_stop_nobody(published: Path, consum
     assert "set" in reg(published, "list").out
     for place in ("vendored", "vendored/inside"):
         reg(consumer, "get", url, place, code=3)
+    git(published.parent, "clone", "-q", "--bare", published, "hub.git")
+    git(published, "remote", "add", "hub", published.parent / "hub.git")
+    git(published, "config", "branch.main.remote", "hub")
+    git(published, "config", "branch.main.merge", "refs/heads/main")
+    subprocess.run(["git", "-C", published, "update-ref", b"refs/tags/th\xe9", head], check=True)
+    reg(published, "push")
+    tags = subprocess.run(["git", "-C", published.parent / "hub.git", "tag"], check=True, capture_output=True).stdout
+    assert b"th\xe9" in tags
 
 
 def test_git_server_that_says_nothing_is_given_up(consumer: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg) -> None:
@@ -193,3 +204,54 @@ def test_interruption_while_the_index_is_written_is_one(
     assert not (published / ".git/index.lock").exists()
     reg(published, "add", "set", "-m", "More")
     assert git(published, "status", "--porcelain") == ""
+
+
+def test_pull_brings_submodules_as_git_does_without_what_is_in_them(published: Path, tmp_path: Path, reg: Reg) -> None:
+    git(tmp_path, "clone", "-q", published, "clone")
+    for number in (1, 2):
+        git(published, "update-index", "--add", "--cacheinfo", f"160000,{str(number) * 40},vendored")
+        git(published, "commit", "-qm", "Submodule")
+        reg(tmp_path / "clone", "pull")
+        assert git(tmp_path / "clone", "ls-files", "-s", "vendored").split()[1] == str(number) * 40
+    write(tmp_path / "clone", {"vendored/mine": "mine"})
+    git(published, "rm", "-q", "--cached", "vendored")
+    git(published, "commit", "-qm", "None")
+    reg(tmp_path / "clone", "pull")
+    assert (tmp_path / "clone/vendored/mine").read_text() == "mine"
+    assert git(tmp_path / "clone", "status", "--porcelain") == "?? vendored/\n"
+
+
+def test_pull_looks_for_edits_when_it_has_the_index(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    """Another program had the index when the pull began, and staged something."""
+    write(published, {"notes": "one"})
+    git(published, "add", "notes")
+    git(published, "commit", "-qm", "Notes")
+    git(tmp_path, "clone", "-q", published, "clone")
+    write(published, {"notes": "two"})
+    git(published, "commit", "-qam", "More")
+    clone = tmp_path / "clone"
+    wait = fast_forward.retry_locked
+
+    def waited(act: Callable[[], None], what: str) -> None:
+        write(clone, {"notes": "mine"})
+        git(clone, "add", "notes")
+        wait(act, what)
+
+    monkeypatch.setattr(fast_forward, "retry_locked", waited)
+    assert "notes" in reg(clone, "pull", code=7).err
+    assert (clone / "notes").read_text() == "mine"
+    assert git(clone, "status", "--porcelain") == "M  notes\n"
+
+
+def test_old_object_that_is_named_again_is_young(published: Path, reg: Reg) -> None:
+    """`git gc` may be about to prune it."""
+    blob = git(published, "hash-object", "-w", "set.reg.yaml").strip()
+    loose = published / ".git/objects" / blob[:2] / blob[2:]
+    os.utime(loose, (0, 0))
+    write(published, {"set/b": "b"})
+    reg(published, "add", "set", "-m", "More")
+    (published / "set/b").unlink()
+    reg(published, "add", "set", "-m", "Less")
+    assert time.time() - loose.stat().st_mtime < 60

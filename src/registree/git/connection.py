@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 _NO_REPOSITORY = ("does not appear to be a git repository", "repository not exported", "repository not found")
 _SSH_REFUSED = ("permission denied", "publickey", "host key verification failed", "access denied")
 _PATIENCE = 300
-"""Seconds until a web server's silence counts as its end, unless Git's `http.timeout` says otherwise."""
+"""Seconds until a web server's silence counts as its end, unless dulwich's `http.timeout` says otherwise."""
 _SCP = re.compile(r"(?!/)(?:[\w.-]+@)?[\w.-]+:(?!//)")
 
 
@@ -171,22 +171,20 @@ def _with_network(config: StackedConfig, url: str, network: Network) -> StackedC
         first.set(own, b"sslVerify", b"false")
     if network.environment.get("GIT_SSL_CAINFO"):
         first.set(own, b"sslCAInfo", os.fsencode(network.environment["GIT_SSL_CAINFO"]))
-    elif network.ca_file and not _is_set(config, b"sslCAInfo"):
+    elif network.ca_file and not _names_authorities(config):
         first.set(own, b"sslCAInfo", os.fsencode(network.ca_file))
-    if not _is_set(config, b"timeout"):
-        first.set(own, b"timeout", str(_PATIENCE).encode())
+    first.set(own, b"timeout", str(_PATIENCE).encode())  # of this the least specific section that has one is taken
     proxy = network.proxy(url)
     if proxy:
         first.set(own, b"proxy", proxy.encode())
     return StackedConfig([first, *config.backends])
 
 
-def _is_set(config: StackedConfig, name: bytes) -> bool:
-    """Tell whether Git's configuration has a setting for some web server."""
+def _names_authorities(config: StackedConfig) -> bool:
     for section in config.sections():
         if section[0] == b"http":
             with suppress(KeyError):
-                return bool(config.get(section, name))
+                return bool(config.get(section, b"sslCAInfo"))
     return False
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from dulwich.diff_tree import tree_changes
 from dulwich.index import index_entry_from_stat
-from dulwich.objects import ObjectID
+from dulwich.objects import S_ISGITLINK, ObjectID
 from dulwich.refs import Ref
 
 from registree.errors import Conflict, FormatError, IntegrityError
@@ -37,13 +37,6 @@ def fast_forward(repository: GitRepository, commit: str) -> list[str]:
     changes = _changes(repository, head, commit)
     for change in changes:
         _check_path(change.path)
-    edited = _local_edits(repository, changes)
-    if edited:
-        raise Conflict(
-            f"{len(edited)} files have local changes that the pull would overwrite: {', '.join(edited[:5])}",
-            hint="commit them (reg commit -m …), or put them aside: git stash",
-            paths=tuple(edited),
-        )
     retry_locked(lambda: _apply(repository, changes, head, commit), f"the index of {repository.root}")
     return [change.path for change in changes]
 
@@ -57,11 +50,12 @@ def _check_path(path: str) -> None:
 
 
 class _Changed(NamedTuple):
-    """A tracked file that differs between two commits: blobs (empty: not there) and the newer mode."""
+    """A tracked file or submodule that differs between two commits: what it is (empty: not there), and its modes."""
 
     path: str
     old: str
     new: str
+    old_mode: int
     mode: int
 
 
@@ -77,7 +71,8 @@ def _changes(repository: GitRepository, old: str | None, new: str) -> list[_Chan
                 os.fsdecode(name),
                 before.sha.decode() if before and before.sha else "",
                 after.sha.decode() if after and after.sha else "",
-                after.mode or 0 if after else 0,
+                (before.mode or 0) if before else 0,
+                (after.mode or 0) if after else 0,
             )
         )
     return rows
@@ -90,11 +85,15 @@ def _local_edits(repository: GitRepository, changes: Sequence[_Changed]) -> list
     edited = []
     for change in changes:
         place = os.path.join(repository.root, change.path)
-        known = [repository.blob(blob) if blob else None for blob in (change.old, change.new)]
+        sides = (change.old, change.old_mode), (change.new, change.mode)
+        known = [repository.blob(blob) if blob and not S_ISGITLINK(mode) else None for blob, mode in sides]
+        is_submodule = any(S_ISGITLINK(mode) for _, mode in sides)
         is_staged = staged.get(change.path, "") not in (change.old, change.new)
         if is_staged or _is_behind_link(repository.root, change.path):
             edited.append(change.path)
         elif os.path.isdir(place) and not os.path.islink(place):
+            if is_submodule:  # Git itself leaves what is checked out of it
+                continue
             inside = [
                 os.path.relpath(os.path.join(folder, name), repository.root)
                 for folder, _, names in os.walk(place)
@@ -106,6 +105,18 @@ def _local_edits(repository: GitRepository, changes: Sequence[_Changed]) -> list
     return edited
 
 
+def _refuse_local_edits(repository: GitRepository, changes: Sequence[_Changed], head: str | None) -> None:
+    if repository.head() != head:
+        raise Conflict(f"{repository.branch()} moved while it was pulled", hint="run reg pull again")
+    edited = _local_edits(repository, changes)
+    if edited:
+        raise Conflict(
+            f"{len(edited)} files have local changes that the pull would overwrite: {', '.join(edited[:5])}",
+            hint="commit them (reg commit -m …), or put them aside: git stash",
+            paths=tuple(edited),
+        )
+
+
 def _is_behind_link(root: str, path: str) -> bool:
     parts = path.split("/")
     return any(os.path.islink(os.path.join(root, *parts[:depth])) for depth in range(1, len(parts)))
@@ -113,7 +124,8 @@ def _is_behind_link(root: str, path: str) -> bool:
 
 def _apply(repository: GitRepository, changes: Sequence[_Changed], head: str | None, commit: str) -> None:
     repo = repository.dulwich
-    with repository.locked_index() as index:
+    with repository.locked_index() as index:  # from here on nobody stages anything
+        _refuse_local_edits(repository, changes, head)
         for change in changes:
             if not change.new:
                 _remove_tracked(repository.root, change.path)
@@ -121,9 +133,15 @@ def _apply(repository: GitRepository, changes: Sequence[_Changed], head: str | N
                     del index[os.fsencode(change.path)]
         for change in changes:
             if change.new:
-                _make_room(os.path.join(repository.root, change.path))
-                repository.replace_file(change.path, repository.blob(change.new), change.mode)
-                found = os.lstat(os.path.join(repository.root, change.path))
+                place = os.path.join(repository.root, change.path)
+                if S_ISGITLINK(change.mode):
+                    if not os.path.isdir(place):
+                        repository.replace_file(change.path, None)
+                    os.makedirs(place, exist_ok=True)
+                else:
+                    _make_room(place)
+                    repository.replace_file(change.path, repository.blob(change.new), change.mode)
+                found = os.lstat(place)
                 index[os.fsencode(change.path)] = index_entry_from_stat(found, change.new.encode(), mode=change.mode)
     note = b"pull: Fast-forward"
     new = ObjectID(commit.encode())

@@ -14,7 +14,7 @@ from dulwich.refs import SYMREF, Ref, check_ref_format
 from dulwich.repo import Repo
 
 from registree.errors import NotFound
-from registree.git.connection import connected, strip_credentials, translated
+from registree.git.connection import connected, strip_credentials
 from registree.git.credentials import Access
 from registree.git.repository import GitRepository
 
@@ -74,11 +74,10 @@ def _fetch_all(url: str, mirror: GitRepository, access: Access) -> None:
         return client.fetch(path, repo, determine_wants=wants)
 
     result = connected(mirror, url, "pull", access, fetch)
-    with translated(url):
-        _keep_refs(repo, {name: sha for name, sha in result.refs.items() if sha is not None and _is_kept(name)})
-        head = (result.symrefs or {}).get(Ref(b"HEAD"))
-        if head is not None and repo.refs.read_loose_ref(Ref(b"HEAD")) != SYMREF + head:
-            repo.refs.set_symbolic_ref(Ref(b"HEAD"), head)
+    _keep_refs(repo, {name: sha for name, sha in result.refs.items() if sha is not None and _is_kept(name)})
+    head = (result.symrefs or {}).get(Ref(b"HEAD"))
+    if head is not None and repo.refs.read_loose_ref(Ref(b"HEAD")) != SYMREF + head:
+        repo.refs.set_symbolic_ref(Ref(b"HEAD"), head)
 
 
 def _is_kept(name: Ref) -> bool:
@@ -88,6 +87,8 @@ def _is_kept(name: Ref) -> bool:
 def _keep_refs(repo: Repo, refs: Mapping[Ref, ObjectID]) -> None:
     """Have these branches and tags and no others, all in one file: a registry has a tag for each version."""
     gone = dict.fromkeys(name for name in repo.refs.allkeys() if _is_kept(name) and name not in refs)
-    loose = any(names for kind in ("heads", "tags") for _, _, names in os.walk(os.path.join(repo.path, "refs", kind)))
+    folders = [os.path.join(repo.path, "refs", kind) for kind in ("heads", "tags")]
+    files = (name for folder in folders for _, _, names in os.walk(folder) for name in names)
+    loose = any(not name.endswith(".lock") for name in files)  # those are an older version's that was killed
     if gone or loose or repo.refs.get_packed_refs() != refs:
         repo.refs.add_packed_refs({**gone, **refs})

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
+from contextlib import suppress
 
 from dulwich.objects import ObjectID, ShaFile
 from dulwich.repo import Repo
+
+_OLD = 86400
+"""Seconds: an object that nothing names is pruned when it is so many times older, and may be named again just then."""
 
 
 class Objects:
@@ -24,10 +29,14 @@ class Objects:
 
     def add_object(self, found: ShaFile) -> None:
         """Write a loose object, if it is not there; a killed run leaves a file that `git prune` knows as its own."""
-        if found.id in self._store:
-            return
         name = found.id.decode()
         folder = os.path.join(self._folder, name[:2])
+        if found.id in self._store:
+            with suppress(OSError):  # it is in a pack
+                loose = os.path.join(folder, name[2:])
+                if time.time() - os.stat(loose).st_mtime > _OLD:
+                    os.utime(loose)
+            return
         os.makedirs(folder, exist_ok=True)
         temporary = os.path.join(folder, f"tmp_obj_{secrets.token_hex(6)}")
         try:

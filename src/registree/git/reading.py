@@ -103,12 +103,13 @@ class RepositoryReader:
         found = {}
         for name, value in self._repo.refs.as_dict().items():
             if name.startswith((b"refs/heads/", b"refs/tags/")):
-                commit = self._peel(value)
+                commit = self.peel(value)
                 if commit is not None:
-                    found[name.decode(errors="replace")] = commit
+                    found[ref_text(name)] = commit
         return found
 
-    def _peel(self, value: ObjectID) -> str | None:
+    def peel(self, value: ObjectID) -> str | None:
+        """Return the commit that an object is, or that an annotated tag points to; None when it is not here."""
         try:
             kind, content = self._repo.object_store.get_raw(value)
             while kind == Tag.type_num:
@@ -162,7 +163,7 @@ class RepositoryReader:
         return found.id.decode()
 
     def _all_refs(self) -> set[str]:
-        return {name.decode(errors="replace") for name in self._repo.refs.allkeys()}
+        return {ref_text(name) for name in self._repo.refs.allkeys()}
 
     def has_commit(self, commit: str) -> bool:
         """Tell whether a full commit id is here."""
@@ -296,6 +297,11 @@ class RepositoryReader:
         remote = self.config(("branch", branch), "remote")
         merge = self.config(("branch", branch), "merge")
         return (remote, merge) if remote and merge else None
+
+
+def ref_text(name: bytes) -> str:
+    """Return a ref's name as text; what is no UTF-8 in it cannot be named."""
+    return name.decode(errors="replace")
 
 
 def _split_steps(revision: str) -> tuple[str, list[tuple[str, int]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -142,9 +143,8 @@ class GitRepository(RepositoryReader):
         except BaseException:
             try:
                 file.abort()
-            except OSError:  # a full disk, and then the lock would stay
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{path}.lock")
+            except OSError:  # a full disk; the file is closed by now, and the lock goes
+                file.abort()
             raise
 
     def edit(self, edits: Mapping[str, Edit], message: str | None) -> str | None:
@@ -191,7 +191,8 @@ class GitRepository(RepositoryReader):
     def replace_file(self, path: str, content: bytes | None, mode: int = 0o100644) -> None:
         """Write a file of the work tree, of a Git mode, whole or not at all; None removes it.
 
-        The temporary file lies where `reg` keeps its own things: a killed run leaves nothing among the user's files.
+        The temporary file lies where `reg` keeps its own things: a killed run leaves nothing among the user's files,
+        unless those are on another disk.
         """
         place = os.path.join(self.root, path)
         if content is None:
@@ -208,9 +209,14 @@ class GitRepository(RepositoryReader):
             os.unlink(temporary)
             if error.errno != errno.EXDEV:
                 raise
-            beside = f"{place}.reg-new"  # its folder is on another disk
-            _write_new(beside, content, mode)
-            os.replace(beside, place)
+            beside = f"{place}.{secrets.token_hex(6)}.reg-new"
+            try:
+                _write_new(beside, content, mode)
+                os.replace(beside, place)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(beside)
+                raise
 
     def _edit_index(self, edits: Mapping[str, Edit]) -> None:
         def change() -> None:

@@ -15,6 +15,7 @@ from registree.errors import Conflict, StateError
 from registree.git.connection import connected, is_local_client, is_local_url, strip_credentials, translated
 from registree.git.credentials import Access
 from registree.git.objects import Objects
+from registree.git.reading import ref_text
 from registree.git.repository import GitRepository
 from registree.model.selectors import HEADS, TAGS, all_releases
 
@@ -138,14 +139,13 @@ def push_branch(
         if there is None or there.decode() != head:
             sent[target] = ObjectID(head.encode())
         new_tags = {name: sha for name, sha in own_tags.items() if name not in refs}
-        others = (name.decode() for name, sha in own_tags.items() if refs.get(name, sha) != sha)
-        moved = [tag for versions in all_releases(others).values() for tag in versions.values()]
-        if new_tags or moved:
+        others = {ref_text(name): refs[name] for name, sha in own_tags.items() if refs.get(name, sha) != sha}
+        if new_tags or others:
             history = repository.history(head)
             refs_here = repository.refs()
-            sent.update({name: sha for name, sha in new_tags.items() if refs_here.get(name.decode()) in history})
-            for tag in moved:
-                if refs_here.get(tag) in history:
+            sent.update({name: sha for name, sha in new_tags.items() if refs_here.get(ref_text(name)) in history})
+            for tag in (tag for versions in all_releases(others).values() for tag in versions.values()):
+                if refs_here.get(tag) in history and repository.peel(others[tag]) != refs_here[tag]:
                     raise Conflict(
                         f"{strip_credentials(url)} has another version {tag.removeprefix(TAGS)} than this repository",
                         hint="git fetch --tags --force takes theirs; then tag this one with a number of its own",
@@ -164,12 +164,13 @@ def push_branch(
         for name, problem in problems.items():
             if problem:
                 words = " ".join(b"".join(said).decode(errors="replace").split())
+                why = f"{problem} ({words})" if words else problem
                 raise Conflict(
-                    f"{strip_credentials(url)} did not take {name.decode()}: {problem}{f' ({words})' if words else ''}",
+                    f"{strip_credentials(url)} did not take {ref_text(name)}: {why}",
                     hint="the upstream's own rules said no" if "hook" in problem else "reg pull, then reg push",
                 )
         repo.refs[Ref(f"refs/remotes/{remote}/{merge.removeprefix(HEADS)}".encode())] = ObjectID(head.encode())
-    return strip_credentials(url), [name.decode().removeprefix(HEADS).removeprefix(TAGS) for name in sent]
+    return strip_credentials(url), [ref_text(name).removeprefix(HEADS).removeprefix(TAGS) for name in sent]
 
 
 def _push_local(

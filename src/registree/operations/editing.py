@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from registree.errors import Conflict, InvalidInput, NotFound, StateError
+from registree.errors import RUN_WHEN_QUIET, Conflict, InvalidInput, NotFound, StateError
 from registree.git.ignore import RegIgnore
 from registree.git.repository import Edit
 from registree.model.contents import adjust
@@ -20,7 +20,7 @@ from registree.model.targets import Target
 from registree.operations.guarding import refuse_edited
 from registree.operations.observing import place_of
 from registree.operations.writing import DatasetWriter, OutboxWriter
-from registree.store.open_pack import QUIET, Placed
+from registree.store.open_pack import Placed
 from registree.store.scanning import Scan
 from registree.store.tree_reader import Leaf, Tree
 from registree.workspace import Workspace
@@ -126,7 +126,7 @@ def _read_sources(writer: DatasetWriter, folder: str, sources: Sequence[str]) ->
             else:
                 stored = writer.store_file(place_of(source, found.path))
                 if stored is None:
-                    raise Conflict(f"{source} changed while it was read", hint=QUIET)
+                    raise Conflict(f"{source} changed while it was read", hint=RUN_WHEN_QUIET)
                 content, places, after = stored
                 kind = Kind.EXECUTABLE if after.st_mode & 0o100 else Kind.FILE
                 additions[path] = Entry(path, kind, after.st_size, content), places

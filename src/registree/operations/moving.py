@@ -16,13 +16,16 @@ from registree.git.repository import Edit, chain
 from registree.model.manifest import Kind
 from registree.model.metafile import DatasetFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
+from registree.model.places import Extent
 from registree.model.selectors import not_found
 from registree.model.yamltext import decoding
 from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
+from registree.store.copying import packs_of
 from registree.store.file_stat import clock_step, wait_for_clock
 from registree.store.held_packs import HeldPacks
+from registree.store.layout import PACKS, key
 from registree.workspace import Workspace
 
 
@@ -111,16 +114,17 @@ def _require_packs(workspace: Workspace, name: str, metafile: DatasetFile) -> No
     if metafile.manifest not in workspace.outbox.manifests():
         return
     reader = workspace.reader()
-    remote = next((store.address for store in reader.stores if not store.is_outbox), "")
-    held = HeldPacks(workspace.outbox, workspace.state, remote, in_place=False)
+    remotes = [store for store in reader.stores if not store.is_outbox]
+    held = HeldPacks(workspace.outbox, workspace.state, remotes[0].address if remotes else "", in_place=False)
     tree = reader.open(metafile.manifest)
-    for page in reader.pages(tree, tree.leaves, maps=True):
-        for extents in page.extents:
-            if not held.usable(extents, unsent=True):
-                raise Conflict(
-                    f"what was stored of {name} is lost, and its files here are the only copy",
-                    hint=f"reg add {name} stores them again; --keep leaves the files",
-                )
+    _, payload = packs_of(reader, tree, tree.leaves, ())
+    for pack in payload.values():  # one that came from elsewhere was not sent from here
+        is_held = held.usable([Extent(pack, 0, pack.size)], unsent=True)
+        if not is_held and not any(store.size(key(PACKS, pack.id)) == pack.size for store in remotes):
+            raise Conflict(
+                f"what was stored of {name} is lost, and its files here are the only copy",
+                hint=f"reg add {name} stores them again; --keep leaves the files",
+            )
 
 
 def _delete(place: str, looked_at: int | None) -> None:

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import NamedTuple, Self
 
 from registree.errors import (
+    RUN_WHEN_QUIET,
     AuthError,
     Conflict,
     FormatError,
@@ -31,7 +32,7 @@ from registree.store.file_stat import Stat, file_stat, stat_row
 from registree.store.fingerprint import Fingerprint
 from registree.store.held_packs import HeldPacks
 from registree.store.layout import CHUNKS, decompress, key
-from registree.store.open_pack import QUIET, Placed
+from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
 from registree.store.reading_ahead import ReadFile, read_ahead, reading_workers
 from registree.store.scanning import Found, Scan
@@ -344,7 +345,7 @@ class DatasetWriter:
 
 
 def _changed(path: str) -> Conflict:
-    return Conflict(f"{path} keeps changing while it is read", hint=QUIET)
+    return Conflict(f"{path} changed each time that it was read", hint=RUN_WHEN_QUIET)
 
 
 def _kind(mode: int) -> Kind:

@@ -120,11 +120,13 @@ def copy_file(source: str, target: str, mode: int) -> None:
         os.close(reader)
 
 
-def copy_open_file(reader: int, target: str, mode: int) -> None:
-    """Copy an open file to a new path, as `copy_range` does."""
+def copy_open_file(reader: int, target: str, mode: int, *, flush: bool = False) -> None:
+    """Copy an open file to a new path, as `copy_range` does; with `flush`, wait until it is on the disk."""
     writer = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         copy_range(reader, writer, 0, os.fstat(reader).st_size, 0)
+        if flush:
+            flush_data(writer)
     finally:
         os.close(writer)
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 
 from blake3 import blake3
 
-from registree.errors import Conflict
+from registree.errors import RUN_WHEN_QUIET, Conflict
 from registree.model.ids import hash_bytes
 from registree.model.places import Extent, Extents, PackRow, merge_extents
 from registree.store.block_reader import BLOCK
@@ -22,8 +22,6 @@ from registree.store.pack_file import DONE, PackFile, PackThreads, aligned_memor
 _BUFFER = 4 << 20
 _WAITING = 3
 """Buffers that may wait to be written."""
-QUIET = "run it again when nothing writes to it"
-"""What helps where files change while they are read."""
 
 
 class OpenPack:
@@ -225,7 +223,7 @@ class OpenPack:
                     chunk, size = next(chunks)
                     content = file.read(size)
                     if hash_bytes(content) != chunk:
-                        raise Conflict(f"{path} changed while it was read", hint=QUIET)
+                        raise Conflict(f"{path} changed while it was read", hint=RUN_WHEN_QUIET)
                     hasher.update(content)
                     left -= size
         return hasher.digest()

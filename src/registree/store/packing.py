@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pyfastcdc import FastCDC
 
-from registree.errors import Conflict
+from registree.errors import RUN_WHEN_QUIET, Conflict
 from registree.model.ids import ContentId, hash_bytes
 from registree.model.places import PACK_CHUNK_LIMIT, PACK_LIMIT, PACK_TARGET, Extent, PackRow, merge_extents
 from registree.store.block_reader import BlockReader
 from registree.store.chunk_index import ChunkIndex
 from registree.store.chunk_list import extents_of
-from registree.store.open_pack import QUIET, OpenPack, Pending, Placed
+from registree.store.open_pack import OpenPack, Pending, Placed
 from registree.store.pack_file import PackThreads
 
 CHUNKED_FROM = 1 << 20
@@ -109,7 +109,7 @@ class Packer:
         finally:
             reader.stop_sink()
         if reader.position != size:
-            raise Conflict(f"{path} changed while it was read", hint=QUIET)
+            raise Conflict(f"{path} changed while it was read", hint=RUN_WHEN_QUIET)
         return identifier, places
 
     def _store_shared(self, reader: BlockReader, path: str) -> Iterator[Placed]:

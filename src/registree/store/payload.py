@@ -18,7 +18,7 @@ from registree.model.ids import id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
 from registree.store.base import PIECE
-from registree.store.files import begin_to_write, copy_range, flush_data
+from registree.store.files import begin_to_write, copy_range
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
 
@@ -54,8 +54,8 @@ class LargeFile:
         What it is, where its bytes lie, and the path at which it is gathered.
     descriptor
         That file, open to be read and written; it stays open.
-    is_kept
-        Whether its bytes are to be on the disk when it is finished: its size and times will tell that it is whole.
+    is_flushed
+        Whether somebody will wait until it is on the disk: then the kernel writes each piece as it comes.
     base
         An older version of the file on this disk and where its bytes lay: what both share is copied from it.
     progress
@@ -69,7 +69,7 @@ class LargeFile:
         wanted: Wanted,
         descriptor: int,
         *,
-        is_kept: bool,
+        is_flushed: bool,
         base: tuple[str, Extents] | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -77,7 +77,7 @@ class LargeFile:
         self._executor = executor
         self._wanted = wanted
         self._descriptor = descriptor
-        self._is_kept = is_kept
+        self._is_flushed = is_flushed
         self._progress = progress or Silent()
         self._coming: deque[tuple[_Piece, Future[_Copied] | None]] = deque()
         self._note = wanted.path + ".done"
@@ -132,9 +132,6 @@ class LargeFile:
             fetched += copied.fetched
         self.close()
         if hasher.digest() == self._wanted.entry.content:
-            if self._is_kept:
-                with self._translated():
-                    flush_data(self._descriptor)
             return fetched
         os.ftruncate(self._descriptor, 0)
         return fetched + self._finish_again()
@@ -157,7 +154,7 @@ class LargeFile:
         raise damaged(self._reader, self._wanted)
 
     def _anew(self, reader: TreeReader) -> LargeFile:
-        return LargeFile(reader, self._executor, self._wanted, self._descriptor, is_kept=self._is_kept)
+        return LargeFile(reader, self._executor, self._wanted, self._descriptor, is_flushed=self._is_flushed)
 
     def close(self) -> None:
         """Ask for nothing more; what is there of it stays."""
@@ -180,7 +177,7 @@ class LargeFile:
             if not self._copy_local(piece):
                 content = self._reader.copy_pack(piece.extent, self._descriptor, piece.position)
                 copied = _Copied(piece.length, content)
-            if self._is_kept:
+            if self._is_flushed:
                 begin_to_write(self._descriptor, piece.position, piece.length)
             os.write(self._log, f"{piece.position} {piece.length}\n".encode())
         return copied

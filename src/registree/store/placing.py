@@ -23,6 +23,7 @@ from registree.store.files import (
     LinkKind,
     copy_file,
     copy_open_file,
+    flush_data,
     hash_file,
     is_at,
     try_hardlink,
@@ -64,6 +65,11 @@ def choose_link(cache: Cache, folder: str, allowed: Sequence[LinkKind]) -> LinkK
             with suppress(OSError):
                 os.unlink(path)
     return LinkKind.COPY
+
+
+def _is_beside(path: str, descriptor: int) -> bool:
+    """Tell whether an open file is on the disk that a path is on: others cannot be renamed to it."""
+    return os.stat(os.path.dirname(path)).st_dev == os.fstat(descriptor).st_dev
 
 
 def _unlink_own(path: str, descriptor: int) -> None:
@@ -122,6 +128,7 @@ class Placer:
         self._expected = expected
         self._keep = keep
         self._learn = learn
+        self._is_trusted = keep or learn is not None  # by its size and times: what is not whole must not look so
         mask = os.umask(0)
         os.umask(mask)
         writable = 0o444 if link is LinkKind.HARDLINK else 0o666
@@ -331,7 +338,7 @@ class Placer:
             stack.callback(os.close, descriptor)
             file = LargeFile(
                 self._packs(), self._executor, wanted._replace(path=path), descriptor,
-                is_kept=self._keep or self._learn is not None, base=base, progress=self._progress,
+                is_flushed=self._is_trusted and _is_beside(wanted.path, descriptor), base=base, progress=self._progress,
             )  # fmt: skip
             stack.enter_context(file)
             self._large.append(_Large(wanted, file, path, descriptor, stack.pop_all()))
@@ -355,13 +362,14 @@ class Placer:
         """Give a file that was verified its place: the one that is open, whatever has its path by now."""
         mode = self._mode(wanted.entry)
         os.fchmod(descriptor, mode)
-        with suppress(OSError):  # the cache is on another disk
-            if is_at(gathered, descriptor):
-                os.rename(gathered, wanted.path)
-                if is_at(wanted.path, descriptor):
-                    return
-                os.unlink(wanted.path)  # somebody cleaned the cache, and another gathers it there: so it will be copied
-        copy_open_file(descriptor, wanted.path, mode)
+        if _is_beside(wanted.path, descriptor) and is_at(gathered, descriptor):
+            if self._is_trusted:
+                flush_data(descriptor)
+            os.rename(gathered, wanted.path)
+            if is_at(wanted.path, descriptor):
+                return
+            os.unlink(wanted.path)  # somebody cleaned the cache, and another gathers it there
+        copy_open_file(descriptor, wanted.path, mode, flush=self._is_trusted)
         _unlink_own(gathered, descriptor)
 
     def _gathering_place(self, wanted: Wanted) -> tuple[str, int]:

@@ -71,7 +71,7 @@ def _put_back(folder: str, target: str) -> None:
 def remove_stale_staging(target: str) -> None:
     """Remove what a killed run left beside a target, unless a living process is at it."""
     folder, name = os.path.split(target)
-    if os.path.isdir(os.path.join(folder, f".{name[:200]}.reg-new")):
+    if os.path.isdir(os.path.join(folder, f".{name[:200]}{_SUFFIX}")):
         with suppress(Conflict), staging(target):
             pass
 
