@@ -77,9 +77,9 @@ petabyte reaches (a GB for a month $0.021, a thousand requests that write $0.005
 internet $0.05; a terabyte alone costs a tenth more to keep, and nearly twice as much to send). Inside the region going
 out is free. *Memory* is what one process was measured to take at most. *Hours* are those of one processor, from what
 was measured for a command, for a file (of 100 bytes) and for a byte (in files of 2 MiB; for `verify`, which compares
-sizes, for a pack). `add` and `list` ask no store: the one reads files, the other Git, and lists all datasets at once.
-By chance a tree of a thousand pages has one level more than is computed, and files lie together differently: up to
-four requests.
+sizes, for a pack). `list` asks Git alone, and lists all datasets at once; `add` of large files that changed asks for
+the chunk lists of their packs. By chance a tree of a thousand pages has one level more than is computed, and files lie
+together differently: up to four requests.
 """
 _FINDINGS = """## Where a cost grows faster than what changed
 
@@ -192,6 +192,7 @@ def foresee(files: int, size: int, changed: float = 0.01) -> Foreseen:
     asks_maps = payload_packs > max(ASKED_FOR, touched)
     old_packs = opened + pages if asks_maps else payload_packs
     sent_again = again + in_lists * changed + (in_touched * sizes.map if asks_maps else 0)
+    lists_read = round(lists * (1 - (1 - 1 / payload_packs) ** (files * changed)))
     looked_at = 1 + opened + payload_packs + page_packs + math.ceil(leaves / BATCH)
     pieces = payload_packs * math.ceil(payload / payload_packs / PIECE) + math.ceil(tree / PIECE) * bool(page_packs)
     return Foreseen(
@@ -200,7 +201,7 @@ def foresee(files: int, size: int, changed: float = 0.01) -> Foreseen:
         payload + tree + in_lists,
         {
             ADD: Asked(load=payload),
-            ADD_AGAIN: Asked(load=new),
+            ADD_AGAIN: Asked(0, lists_read, in_lists * lists_read / payload_packs, 0, new),
             PUSH: Asked(payload_packs + page_packs + lists + ROOT_OBJECTS,
                         2 * (payload_packs + page_packs) + lists + ASKED, tree + in_lists, payload, payload),
             PUSH_AGAIN: Asked(new_packs + page_packs + new_lists + ROOT_OBJECTS,
