@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from registree.store import placing
+from registree.store import gathering
 from registree.store.base import PIECE
 from registree.store.cache import Cache
 from registree.store.payload import LargeFile
@@ -602,7 +603,7 @@ def test_cache_that_is_cleaned_while_a_large_file_comes_takes_nothing_of_it(
     registry.add("film.bin", {"": content})
     fresh_cache(home)
     partial = Path(Cache(str(home / "cache")).partial(blake3(content).digest(), len(content)))
-    finish, look = LargeFile.finish, placing.is_at
+    finish, look = LargeFile.finish, gathering.is_at
 
     def somebody_cleans() -> None:
         partial.unlink()
@@ -622,12 +623,33 @@ def test_cache_that_is_cleaned_while_a_large_file_comes_takes_nothing_of_it(
         return found
 
     monkeypatch.setattr(LargeFile, "finish", finished)
-    monkeypatch.setattr(placing, "is_at", looked)
+    monkeypatch.setattr(gathering, "is_at", looked)
     reg(consumer, "import", registry.url, "film.bin", "-m", "Import")
     assert (consumer / "film.bin").read_bytes() == content
     shutil.rmtree(registry.remote)
     reg(tmp_path, "get", registry.url, "film.bin", "-o", "again")
     assert (tmp_path / "again").read_bytes() == content
+
+
+def test_large_file_of_a_disk_that_is_mounted_twice_is_copied(
+    make: Make, consumer: Path, home: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    """As in a container: one device, and no renaming from one mount to the other."""
+    content = random.Random(3).randbytes(20 << 20)
+    registry = make("file")
+    registry.add("film.bin", {"": content})
+    fresh_cache(home)
+    rename = os.rename
+
+    def refused(source: str, target: str) -> None:
+        if "/partial/" in source:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        rename(source, target)
+
+    monkeypatch.setattr(gathering.os, "rename", refused)
+    reg(consumer, "import", registry.url, "film.bin")
+    assert (consumer / "film.bin").read_bytes() == content
+    assert [path for path in (home / "cache/partial").rglob("*") if path.is_file()] == []
 
 
 def test_large_file_is_on_the_disk_before_its_size_and_times_are_trusted(
@@ -642,7 +664,7 @@ def test_large_file_is_on_the_disk_before_its_size_and_times_are_trusted(
         assert not (consumer / "film.bin").exists()
         flushed.append(os.fstat(descriptor).st_size)
 
-    monkeypatch.setattr(placing, "flush_data", noted)
+    monkeypatch.setattr(gathering, "flush_data", noted)
     reg(tmp_path, "get", registry.url, "film.bin", "-o", "got")
     assert flushed == []
     reg(consumer, "import", registry.url, "film.bin")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections import deque
@@ -12,7 +11,7 @@ from contextlib import ExitStack, suppress
 from itertools import takewhile
 from typing import NamedTuple
 
-from registree.errors import FormatError, IntegrityError, translate_os_error
+from registree.errors import FormatError, IntegrityError
 from registree.execute import Progress
 from registree.model.manifest import Entry, Kind, check_entry
 from registree.model.places import Extents, PackRow
@@ -22,13 +21,11 @@ from registree.store.file_stat import Stat, as_row
 from registree.store.files import (
     LinkKind,
     copy_file,
-    copy_open_file,
-    flush_data,
     hash_file,
-    is_at,
     try_hardlink,
     try_reflink,
 )
+from registree.store.gathering import Gathering
 from registree.store.payload import LargeFile, Wanted, is_whole
 from registree.store.small_files import Row, SmallFiles
 from registree.store.tree_reader import TreeReader
@@ -67,25 +64,12 @@ def choose_link(cache: Cache, folder: str, allowed: Sequence[LinkKind]) -> LinkK
     return LinkKind.COPY
 
 
-def _is_beside(path: str, descriptor: int) -> bool:
-    """Tell whether an open file is on the disk that a path is on: others cannot be renamed to it."""
-    return os.stat(os.path.dirname(path)).st_dev == os.fstat(descriptor).st_dev
-
-
-def _unlink_own(path: str, descriptor: int) -> None:
-    """Remove an open file, unless another has its path by now: somebody may have cleaned the cache."""
-    if is_at(path, descriptor):
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-
-
 class _Large(NamedTuple):
-    """A large file on its way: the path at which it is gathered, that file, and what ends with it."""
+    """A large file on its way, the file in which it is gathered, and what ends with it."""
 
     wanted: Wanted
     file: LargeFile
-    gathered: str
-    descriptor: int
+    gathering: Gathering
     held: ExitStack
 
 
@@ -334,64 +318,28 @@ class Placer:
     def _begin_large(self, wanted: Wanted, older: tuple[str, Extents | None] | None) -> None:
         base = (older[0], older[1]) if older is not None and older[1] is not None else None
         with ExitStack() as stack:
-            path, descriptor = self._gathering_place(wanted)
-            stack.callback(os.close, descriptor)
+            gathering = stack.enter_context(Gathering(self._cache, wanted))
             file = LargeFile(
-                self._packs(), self._executor, wanted._replace(path=path), descriptor,
-                is_flushed=self._is_trusted and _is_beside(wanted.path, descriptor), base=base, progress=self._progress,
+                self._packs(), self._executor, wanted._replace(path=gathering.path), gathering.descriptor,
+                is_flushed=self._is_trusted and gathering.is_beside, base=base, progress=self._progress,
             )  # fmt: skip
             stack.enter_context(file)
-            self._large.append(_Large(wanted, file, path, descriptor, stack.pop_all()))
+            self._large.append(_Large(wanted, file, gathering, stack.pop_all()))
 
     def _end_large(self) -> None:
         """Finish the large file that was begun first."""
-        wanted, file, gathered, descriptor, held = self._large.popleft()
+        wanted, file, gathering, held = self._large.popleft()
         with held:
             try:
                 self.placed_bytes += file.finish()
             except IntegrityError:
-                _unlink_own(gathered, descriptor)
+                gathering.remove()
                 file.forget()
                 raise
-            self._move(gathered, descriptor, wanted)
+            gathering.move(self._mode(wanted.entry), flush=self._is_trusted)
             file.forget()
         self._adopt(wanted.entry, wanted.path)
         self._is_there(wanted, 0)
-
-    def _move(self, gathered: str, descriptor: int, wanted: Wanted) -> None:
-        """Give a file that was verified its place: the one that is open, whatever has its path by now."""
-        mode = self._mode(wanted.entry)
-        os.fchmod(descriptor, mode)
-        if _is_beside(wanted.path, descriptor) and is_at(gathered, descriptor):
-            if self._is_trusted:
-                flush_data(descriptor)
-            os.rename(gathered, wanted.path)
-            if is_at(wanted.path, descriptor):
-                return
-            os.unlink(wanted.path)  # somebody cleaned the cache, and another gathers it there
-        copy_open_file(descriptor, wanted.path, mode, flush=self._is_trusted)
-        _unlink_own(gathered, descriptor)
-
-    def _gathering_place(self, wanted: Wanted) -> tuple[str, int]:
-        """Open the file in which a large one is gathered: in the cache, unless another process gathers it there."""
-        try:
-            path = self._cache.partial(wanted.entry.content, wanted.entry.size)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if is_at(path, descriptor):  # else it was finished just now
-                    return path, descriptor
-            except OSError:  # another process has it, or this disk knows no locks
-                pass
-            os.close(descriptor)
-        except OSError:  # the cache cannot be written
-            pass
-        folder = os.path.dirname(wanted.path)
-        path = f"{folder}/.reg-{secrets.token_hex(8)}"  # no name of the dataset's own
-        try:
-            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise translate_os_error(error, wanted.entry.path or "the file", folder) from error
 
     def _adopt(self, entry: Entry, path: str) -> None:
         if not self._keep:
