@@ -16,7 +16,6 @@ from registree.git.repository import Edit, chain
 from registree.model.manifest import Kind
 from registree.model.metafile import DatasetFile, Metafile, parse_metafile
 from registree.model.paths import METAFILE_SUFFIX, DatasetName, is_within, parse_dataset_name
-from registree.model.places import Extent
 from registree.model.selectors import not_found
 from registree.model.yamltext import decoding
 from registree.operations.guarding import only_copies, refuse_uncommitted
@@ -119,8 +118,9 @@ def _require_packs(workspace: Workspace, name: str, metafile: DatasetFile) -> No
     tree = reader.open(metafile.manifest)
     _, payload = packs_of(reader, tree, tree.leaves, ())
     for pack in payload.values():  # one that came from elsewhere was not sent from here
-        is_held = held.usable([Extent(pack, 0, pack.size)], unsent=True)
-        if not is_held and not any(store.size(key(PACKS, pack.id)) == pack.size for store in remotes):
+        if not held.has(pack, unsent=True) and not any(
+            store.size(key(PACKS, pack.id)) == pack.size for store in remotes
+        ):
             raise Conflict(
                 f"what was stored of {name} is lost, and its files here are the only copy",
                 hint=f"reg add {name} stores them again; --keep leaves the files",

@@ -38,14 +38,15 @@ class HeldPacks:
         unsent
             Whether they belong to what was not pushed yet, so that the outbox must hold them; else a remote does.
         """
-        return all(self._has(extent.pack, unsent=unsent) for extent in extents)
+        return all(self.has(extent.pack, unsent=unsent) for extent in extents)
 
     def place(self, chunk: bytes) -> Extent | None:
         """Return where the bytes of a content id lie, when that is known and may be named again."""
         found = self._state.place(chunk)
-        return found if found is not None and self._has(found.pack, unsent=True) else None
+        return found if found is not None and self.has(found.pack, unsent=True) else None
 
-    def _has(self, pack: PackRow, *, unsent: bool) -> bool:
+    def has(self, pack: PackRow, *, unsent: bool) -> bool:
+        """Tell whether a pack is held; see `usable`."""
         known = self._known.get(pack.id)
         if known is None:
             size = self._outbox.bytes_held(key(PACKS, pack.id))
