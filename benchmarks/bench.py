@@ -81,14 +81,14 @@ def _git(*words: str) -> str:
     return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False).stdout.strip()
 
 
-def machine() -> str:
-    """Say on what it was measured."""
+def machine(folder: Path) -> str:
+    """Say on what it was measured, and what kind of disk a folder is on."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    return (
-        f"{os.cpu_count()} cores ({model}), {memory} GiB, Linux {os.uname().release}, Python {sys.version.split()[0]}"
-    )
+    disk = subprocess.run(["stat", "-fc", "%T", folder], capture_output=True, text=True, check=True).stdout.strip()
+    system = f"Linux {os.uname().release}, Python {sys.version.split()[0]}"
+    return f"{os.cpu_count()} cores ({model}), {memory} GiB, {disk}, {system}"
 
 
 def use_memory(size: int) -> None:
@@ -161,9 +161,10 @@ class Bench:
             if step.edit is not None:
                 step.edit(place)
             if step.name:
-                self.run(title, step.name, tool, step.commands[tool], place, patience=patience, **values)
+                for _ in range(step.times):
+                    self.run(title, step.name, tool, step.commands[tool], place, patience=patience, **values)
             else:
-                run(self._command(step.commands[tool], place, values), place, self.environment(place))
+                run(self.command(step.commands[tool], place, values), place, self.environment(place))
 
     def run(
         self, title: str, job: str, tool: str, template: str, place: Path, *, patience: float = 3600, **values: str
@@ -180,7 +181,7 @@ class Bench:
             use_memory(self.room)
         before, moment = self._asked(), time.time_ns()
         try:
-            cost = run(self._command(template, place, values), place, self.environment(place), patience)
+            cost = run(self.command(template, place, values), place, self.environment(place), patience)
         except Failed as error:
             self.failed.setdefault(title, {}).setdefault(job, {})[tool] = str(error)[:200]
             raise
@@ -195,7 +196,8 @@ class Bench:
         self.templates.setdefault(job, {})[tool] = template
         self.costs.setdefault(title, {}).setdefault(job, {}).setdefault(tool, []).append(cost)
 
-    def _command(self, template: str, place: Path, values: Mapping[str, str]) -> str:
+    def command(self, template: str, place: Path, values: Mapping[str, str]) -> str:
+        """Fill in a template of a tool that works in a folder of its own."""
         hub = f"{self.hubs}/{place.name}/hub"
         return template.format(**{**self.commands, **values, "place": str(place), "hub": hub})
 
@@ -293,16 +295,18 @@ def million(bench: Bench, scale: float) -> None:
     data = bench.folder / "million"
     write_files(data, range(count), 100)
     steps = [*scripts.on_a_directory(count, 100), *scripts.a_hundred_edits(count)]
-    bench.measure(f"{count:,} files of 100 B", data, steps, (REG, DVC), keep=True, runs=1, patience=PATIENCE)
+    bench.measure(f"{count:,} files of 100 B", data, steps, (REG, DVC, LIMIT), keep=True, runs=1, patience=PATIENCE)
 
 
 def huge(bench: Bench, scale: float) -> None:
-    """A file of 100 GiB, sparse, once: what it takes of memory."""
-    data = bench.folder / "huge"
-    with data.open("wb") as file:
+    """What a file takes of memory, once: one of 100 GiB, sparse, and one whose chunks are all different."""
+    sparse, noise = bench.folder / "sparse", bench.folder / "noise"
+    with sparse.open("wb") as file:
         file.truncate(int(100 * scale) * GIB)
-    title = f"one sparse file of {int(100 * scale)} GiB"
-    bench.measure(title, data, scripts.one_huge_file(), (REG,), keep=False, runs=1)
+    write_large(noise, int(16 * scale) * GIB)
+    for kind, data in (("sparse file", sparse), ("file of noise", noise)):
+        title = f"one {kind} of {data.stat().st_size // GIB} GiB"
+        bench.measure(title, data, scripts.one_huge_file(), (REG,), keep=False, runs=1)
 
 
 def growing(bench: Bench, scale: float) -> None:
@@ -329,8 +333,11 @@ def starting(bench: Bench, scale: float) -> None:
     place = bench.folder / "starting"
     place.mkdir()
     environment = bench.environment(place)
-    run(f"{bench.commands['reg']} init small --remote {place}/remote", place, environment)
-    run(f"git init -q smalldvc; cd smalldvc; {bench.commands['dvc']} init -q; git commit -qm init", place, environment)
+    reg, dvc, files = bench.commands["reg"], bench.commands["dvc"], "seq 100 > one; seq 200 > two; seq 300 > three"
+    run(f"{reg} init small --remote {place}/remote; cd small; {files}; {reg} add one two three -m all; {reg} push",
+        place, environment)  # fmt: skip
+    run(f"git init -q smalldvc; cd smalldvc; {dvc} init -q; {dvc} remote add -q -d r {place}/dvcremote; {files}; "
+        f"{dvc} add -q one two three; git add -A; git commit -qm all; {dvc} push -q", place, environment)  # fmt: skip
     for _ in range(4 * bench.runs):
         for job, commands in scripts.STARTING.items():
             for tool, template in commands.items():
@@ -354,6 +361,7 @@ def catalog(bench: Bench, scale: float) -> None:
         run(f"git init -q --bare {hub}; cd {registry}; git fast-import --quiet < ../history; "
             f"git push -q ../{hub} main --tags", place, environment)  # fmt: skip
     one = f"area{datasets // 100:03d}/set{datasets // 2:05d}"
+    run(bench.command(scripts.CATALOG["list all"][REG], place, {}), place, environment)  # it has seen it once
     for _ in range(bench.runs):
         for job, commands in scripts.CATALOG.items():
             for tool, template in commands.items():
@@ -402,7 +410,7 @@ def main() -> None:
                 PARTS[name](bench, 0.1 if given.quick else 1)
                 results[name] = {
                     "when": datetime.now(UTC).strftime("%Y-%m-%d"),
-                    "machine": machine(),
+                    "machine": machine(folder),
                     "versions": said,
                     "failed": bench.failed,
                     "templates": bench.templates,

@@ -25,18 +25,21 @@ own, and who consumes has caches of their own. Before a job over files, memory f
 (8 GiB at most) is taken and given back: a virtual machine's host takes back what is free, and is slow to give it. All
 tools have their default settings, and reg its extra `s3-fast`. Where a disk cannot share blocks, reg links files to its
 cache, and DVC copies them; what reg pushes to a directory on the same disk gets second names there, and is not copied.
-Each table names its day, and the commit where it is known: an older one's script may have been another.
+`push` of Git and Git LFS sends commits too, which Git sends for the others, unmeasured. DVC clones a registry each time
+it is asked, and reg fetches what is new in it. A tool that failed does no job after that. Each table names its day, and
+the commit where it is known: an older one's script may have been another.
 """
 _COLUMNS = """What `add` costs is in [decision 0009](decisions/0009-what-add-costs.md), what `get` and `import` cost in
 [0012](decisions/0012-what-get-and-import-cost.md).
 
 *Seconds* are medians, *ratio* is how many times as long as reg a tool takes (the median of the ratios run by run, with
 the smallest and the largest), *CPU* the seconds of processors, *peak* the largest process, *files* those made or
-changed, *stored* the bytes in the remote afterwards, with Git's where it is a directory. *limit* is what the machine
-can do: for `add` reading the bytes into one file and waiting until that is on the disk; for what finds nothing changed
-`find` looking at every file; for `push`, `import` and `get` `cp -r`, or `s5cmd` over S3; for `list` and `show` Git
-naming the metafiles, or reading one; for what starts importing the library that reads the command line. Of its runs the
-quickest is shown: the others were held up. Other jobs have no limit as simple, and directories count no requests.
+changed, *stored* the bytes in the remote afterwards, with Git's where it is a directory, *received* what the gateway
+was asked for, though not all of it may have been read. *limit* is what the machine can do: for `add` reading the bytes
+into one file and waiting until that is on the disk; for what finds nothing changed `find` looking at every file; for
+`push`, `import` and `get` `cp -r`, or `s5cmd` over S3; for `list` and `show` Git naming the metafiles, or reading one;
+for what starts importing the library that reads the command line. Of its runs the quickest is shown: the others were
+held up. Other jobs have no limit as simple, and directories count no requests.
 
 `add` of 1 GiB stands in two tables; the promise is of the one on a directory. The diff of a million files was to take a
 handful of requests as well: it takes one for each page that changed and lies alone
@@ -131,7 +134,7 @@ def _promises(results: Mapping[str, Any]) -> list[str]:
         try:
             found = measured(list(results[part]["costs"].values())[table])
             shown, held = f"{found:.3g}", "yes" if (found >= bound if at_least else found <= bound) else "no"
-        except KeyError:
+        except LookupError:
             shown, held = "", "not measured"
         rows.append(f"| {what} | {'at least' if at_least else 'at most'} {bound:g}{unit} | {shown} | {held} |")
     every = [costs for part in results.values() for jobs in part["costs"].values() for costs in jobs.values()]
