@@ -23,6 +23,7 @@ from registree.model.yamltext import decoding
 from registree.source import Machine, RegistrySource
 from registree.store.base import Store
 from registree.store.directory import DirectoryStore
+from registree.store.held_packs import HeldPacks
 from registree.store.locking import held_lock
 from registree.store.outbox import Outbox
 from registree.store.staging import is_staging
@@ -229,11 +230,11 @@ class Workspace:
         raise not_found("import", name, self.root, there)
 
     def store(self, remote: Remote) -> Store:
-        """Open a remote of this registry; this machine's override goes first."""
-        return self.registry().store(remote)
+        """Open a remote of this registry where `reg.yaml` says it is, wherever this machine reads it."""
+        return self.registry().store(remote, overridden=False)
 
     def stores(self) -> list[Store]:
-        """Open the remotes to read from: those of `reg.yaml`, and the one inside `.reg/` as long as it is there."""
+        """Open the remotes to read from, where this machine finds them: those of `reg.yaml`, and one inside `.reg/`."""
         source = self.registry()
         remotes = (*(self.registry_file().remotes if self.is_registry else ()), *source.embedded())
         found: dict[object, Store] = {}
@@ -265,7 +266,13 @@ class Workspace:
 
     def registry(self) -> RegistrySource:
         """Return this repository as the source of data that it is."""
-        return RegistrySource(self.root, self.repository, self.machine, self.machine.settings.overrides)
+        return RegistrySource(self.root, self.repository, self.machine)
+
+    def held_packs(self, *, in_place: bool = False) -> HeldPacks:
+        """Return what the outbox and the first remote, to which packs are sent, are known to hold."""
+        remotes = self.registry_file().remotes if self.is_registry else ()
+        address = self.store(remotes[0]).address if remotes else ""
+        return HeldPacks(self.outbox, self.state, address, in_place=in_place)
 
     def reader(self) -> TreeReader:
         """Return a reader over the outbox, the cache and the remotes."""

@@ -6,57 +6,17 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from registree.execute import Silent
 from registree.model.manifest import Page, decode_page
 from registree.model.metafile import DatasetFile, parse_metafile
 from registree.store import packing
-from registree.store.base import Sent, Store, nobody
-from registree.store.copying import copy_manifest, plan_copy
 from registree.store.directory import DirectoryStore
-from registree.store.outbox import Outbox
-from registree.store.payload import Wanted
-from registree.store.small_files import SmallFiles
 from registree.store.tree_reader import TreeReader
 from tests.conftest import Reg, write
-
-
-class Counting(Store):
-    """A directory store that counts what a bucket would be asked."""
-
-    def __init__(self, root: Path) -> None:
-        self.address = str(root)
-        self.inner = DirectoryStore(str(root))
-        self.requests: Counter[str] = Counter()
-
-    def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
-        self.requests["read"] += 1
-        return self.inner.read(key, offset, length)
-
-    def size(self, key: str) -> int | None:
-        self.requests["size"] += 1
-        return self.inner.size(key)
-
-    def write(self, key: str, content: bytes) -> None:
-        self.requests["write"] += 1
-        self.inner.write(key, content)
-
-    def upload(self, key: str, path: str, sent: Sent = nobody) -> None:
-        self.requests["upload"] += 1
-        self.inner.upload(key, path, sent)
-
-    def delete(self, key: str) -> None:
-        self.requests["delete"] += 1
-        self.inner.delete(key)
-
-    def keys(self, folder: str) -> Iterator[tuple[str, int]]:
-        self.requests["list"] += 1
-        return self.inner.keys(folder)
 
 
 def manifest(registry: Path, name: str) -> bytes:
@@ -71,50 +31,6 @@ def stored(registry: Path) -> int:
     return sum(path.stat().st_size for path in (registry / ".reg/outbox/packs").rglob("*") if path.is_file())
 
 
-@pytest.mark.timeout(240)
-def test_twenty_thousand_small_files_take_at_most_thirty_requests_each_way(
-    registry: Path, tmp_path: Path, reg: Reg
-) -> None:
-    noise = random.Random(1)
-    for index in range(20_000):
-        folder = registry / f"data/c{index // 200:03d}"
-        if index % 200 == 0:
-            folder.mkdir(parents=True)
-        (folder / f"{index:06d}.bin").write_bytes(noise.randbytes(10_240))
-    reg(registry, "add", "data", "-m", "Add")
-    outbox = Outbox(str(registry / ".reg/outbox"), str(registry))
-    remote = Counting(tmp_path / "remote")
-    identifier = manifest(registry, "data")
-    with ThreadPoolExecutor(4) as executor:
-        remote.ensure_marker()
-        plan = plan_copy((outbox,), remote, identifier, executor)
-        assert plan is not None
-        copy_manifest((outbox,), remote, plan, executor, Silent(), scratch=str(tmp_path), name="data")
-        assert sum(remote.requests.values()) <= 30, remote.requests
-        assert len(plan.payload) == 4
-
-        remote.requests.clear()
-        reader = TreeReader((remote,), None, executor)
-        tree = reader.open(identifier)
-        placed = tmp_path / "placed"
-        placed.mkdir()
-        wanted = [
-            Wanted(entry, extents, str(placed / entry.path.replace("/", "-")))
-            for page in reader.pages(tree, tree.leaves, maps=True)
-            for entry, extents in zip(page.entries, page.extents, strict=True)
-        ]
-        made: list[Wanted] = []
-        small = SmallFiles(
-            reader, executor, lambda file: (file.path, 0o644, ""), lambda files, *_: made.extend(files), 1, 20_000
-        )
-        small.make(wanted)
-        small.finish()
-        small.close()
-        assert {file.path for file in made} == {str(path) for path in placed.iterdir()}
-        assert len(made) == 20_000
-        assert sum(remote.requests.values()) <= 30, remote.requests
-
-
 def test_appended_bytes_are_what_an_append_stores(registry: Path, reg: Reg) -> None:
     content = random.Random(2).randbytes(64 << 20)
     write(registry, {"large.bin": content})
@@ -124,6 +40,21 @@ def test_appended_bytes_are_what_an_append_stores(registry: Path, reg: Reg) -> N
         file.write(random.Random(3).randbytes(1 << 20))
     reg(registry, "add", "large.bin", "-m", "Append")
     assert stored(registry) - before <= 1.2 * (1 << 20)
+
+
+def test_append_to_what_this_machine_pushed_asks_for_nothing(
+    registry: Path, asked: list[tuple[str, str]], reg: Reg
+) -> None:
+    content = random.Random(2).randbytes(32 << 20)
+    write(registry, {"large.bin": content})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    reg(registry, "push")
+    with (registry / "large.bin").open("ab") as file:
+        file.write(random.Random(3).randbytes(1 << 20))
+    asked.clear()
+    reg(registry, "add", "large.bin", "-m", "Append")
+    assert not [key for key in asked if key[1] == "chunks"], Counter(asked)
+    assert stored(registry) <= 1.2 * (1 << 20)
 
 
 def test_append_is_as_cheap_on_a_machine_that_knows_nothing(
@@ -211,9 +142,48 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
         monkeypatch.setattr(DirectoryStore, name, method)
 
-    for name in ("read", "fill", "copy_range", "size", "write", "upload", "delete", "keys"):
+    for name in ("read", "fill", "copy_range", "size", "write", "upload", "link", "delete", "keys"):
         counted(name)
     return found
+
+
+@pytest.mark.timeout(240)
+def test_twenty_thousand_small_files_take_at_most_thirty_requests_each_way(
+    registry: Path,
+    consumer: Path,
+    home: Path,
+    asked: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    reg: Reg,
+) -> None:
+    monkeypatch.setattr(DirectoryStore, "is_local", False)  # reads are as large as those of a bucket then
+    noise = random.Random(1)
+    for index in range(20_000):
+        folder = registry / f"data/c{index // 200:03d}"
+        if index % 200 == 0:
+            folder.mkdir(parents=True)
+        (folder / f"{index:06d}.bin").write_bytes(noise.randbytes(10_240))
+    reg(registry, "add", "data", "-m", "Add")
+    asked.clear()
+    reg(registry, "push")
+    assert len(asked) <= 30, Counter(asked)
+    assert Counter(asked)["link", "packs"] == 6  # four of payload, and two levels of pages
+    monkeypatch.setenv("REG_CACHE_DIR", str(home / "cache-of-the-consumer"))
+    asked.clear()
+    reg(consumer, "import", registry, "data")
+    assert len(list((consumer / "data").rglob("*.bin"))) == 20_000
+    assert len(asked) <= 30, Counter(asked)
+
+
+def test_push_of_a_large_file_asks_for_no_chunk_list_of_what_it_sends(
+    registry: Path, asked: list[tuple[str, str]], reg: Reg
+) -> None:
+    write(registry, {"large.bin": os.urandom(20 << 20)})
+    reg(registry, "add", "large.bin", "-m", "Add")
+    asked.clear()
+    reg(registry, "push")
+    assert Counter(asked)["size", "chunks"] == 0
+    assert Counter(asked)["write", "chunks"] == 1
 
 
 @pytest.fixture

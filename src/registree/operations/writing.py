@@ -30,7 +30,6 @@ from registree.operations.observing import is_still, place_of
 from registree.store.chunk_list import decode_chunks
 from registree.store.file_stat import Stat, file_stat, stat_row
 from registree.store.fingerprint import Fingerprint
-from registree.store.held_packs import HeldPacks
 from registree.store.layout import CHUNKS, decompress, key
 from registree.store.open_pack import Placed
 from registree.store.packing import CHUNKED_FROM, Packer
@@ -54,8 +53,7 @@ class OutboxWriter:
     def __init__(self, workspace: Workspace, *, in_place: bool = False) -> None:
         self.workspace = workspace
         self.reader: TreeReader = workspace.reader()
-        remote = next((store.address for store in self.reader.stores if not store.is_outbox), "")
-        self.held = HeldPacks(workspace.outbox, workspace.state, remote, in_place=in_place)
+        self.held = workspace.held_packs(in_place=in_place)
         self._folder = workspace.outbox.begin()
         self.packer = Packer(self._folder, self.held.place, in_place=in_place)
         self.tries = 1 if in_place else _TRIES
@@ -147,8 +145,11 @@ class DatasetWriter:
         self.tree = TreeWriter(folder, self.base.pages() if self.base is not None else {})
 
     def is_new(self, tree: WrittenTree) -> bool:
-        """Tell whether a written tree holds anything that no store has yet."""
-        return self.base is None or self.base.tree.manifest != tree.manifest or bool(self.stored or tree.packs)
+        """Tell whether a written tree holds anything that no store has yet, or names bytes elsewhere."""
+        base = self.base.tree if self.base is not None else None
+        if base is None or self.stored or tree.packs:
+            return True
+        return (base.manifest, base.root_map or tree.root_map) != (tree.manifest, tree.root_map)
 
     def write_work_tree(self) -> None:
         """Write all leaf pages of the dataset's work tree: walk it, unless it is known to be the base."""
@@ -330,10 +331,10 @@ class DatasetWriter:
         return (identifier, places, after) if unchanged else None
 
     def _learn_chunks(self, extents: Extents) -> None:
-        """Note which chunks the older version of a large file has, from the lists beside its packs."""
+        """Note which chunks the older version of a large file has, from lists beside packs that are new here."""
         packs = {extent.pack.id: extent.pack for extent in extents}
         for pack in packs.values():
-            if self._run.packer.knows_pack(pack):
+            if self._run.packer.knows_pack(pack) or self._run.held.knows_chunks(pack):
                 continue
             try:
                 blob = self._run.reader.pack_store(pack).read(key(CHUNKS, pack.id))

@@ -212,9 +212,10 @@ def copy_manifest(
     def send_list(pack: PackRow) -> None:
         where = key(CHUNKS, pack.id)
         holder = next(_holders(sources, where), None)
-        if holder is not None and remote.size(where) is None:
+        if holder is not None and (pack.id in sent or remote.size(where) is None):
             remote.write(where, holder.read(where))
 
+    sent = {pack.id for pack in plan.payload}
     run_all(executor, send, plan.payload)
     run_all(executor, send_list, plan.lists)
     run_all(executor, send, plan.pages)

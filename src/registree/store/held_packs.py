@@ -45,6 +45,10 @@ class HeldPacks:
         found = self._state.place(chunk)
         return found if found is not None and self.has(found.pack, unsent=True) else None
 
+    def knows_chunks(self, pack: PackRow) -> bool:
+        """Tell whether `place` finds the chunks of a pack."""
+        return self._state.has_pack(pack.id) and self.has(pack, unsent=True)
+
     def has(self, pack: PackRow, *, unsent: bool) -> bool:
         """Tell whether a pack is held; see `usable`."""
         known = self._known.get(pack.id)

@@ -39,6 +39,14 @@ class KnownChunks:
         ).fetchone()
         return Extent(PackRow(row[0], row[1]), row[2], row[3]) if row is not None else None
 
+    def has_pack(self, connection: sqlite3.Connection, pack: bytes) -> bool:
+        """Tell whether the chunks of a pack were noted."""
+        found = connection.execute(
+            "SELECT EXISTS (SELECT 1 FROM recent_pack WHERE id = ?) OR EXISTS (SELECT 1 FROM pack WHERE id = ?)",
+            (pack, pack),
+        ).fetchone()
+        return bool(found[0])
+
     def note(self, connection: sqlite3.Connection, pack: PackRow, chunks: Sequence[tuple[bytes, int]]) -> None:
         """Note the ids and lengths of a pack's chunks, in order."""
         self._recent = None
@@ -58,6 +66,7 @@ class KnownChunks:
     def forget_all(self, connection: sqlite3.Connection) -> None:
         """Forget them all."""
         connection.execute("DELETE FROM place")
+        connection.execute("DELETE FROM pack")
         connection.execute("DELETE FROM recent_pack")
         self._recent = None
 

@@ -144,6 +144,12 @@ class State:
             return self._chunks.find(connection, chunk) if connection is not None else None
         return None
 
+    def has_pack(self, pack: bytes) -> bool:
+        """Tell whether it knows where the chunks of a pack lie."""
+        with self._reading() as connection:
+            return connection is not None and self._chunks.has_pack(connection, pack)
+        return False
+
     def placed(self, name: str) -> bytes | None:
         """Return the manifest that a dataset's work tree was last made from or added as."""
         row = self._row("SELECT manifest FROM placed WHERE name = ?", (name,))
@@ -180,12 +186,14 @@ class State:
         forget: Iterable[str] = (),
         packs: Iterable[tuple[PackRow, Sequence[tuple[bytes, int]]]] = (),
         sent: Iterable[tuple[str, bytes]] = (),
+        lost: Iterable[tuple[str, bytes]] = (),
         placed: Iterable[tuple[str, bytes]] = (),
         clean: Iterable[tuple[str, bytes, Fingerprint]] = (),
         unclean: Iterable[str] = (),
     ) -> None:
         """Write what was learnt, in one transaction: of `packs`, the ids and lengths of their chunks in order.
 
+        `sent` and `lost` are packs that a remote with an address has, and has no more.
         A state that cannot be written (a read-only disk) is no error: it is a cache.
         """
         try:
@@ -203,6 +211,7 @@ class State:
             for pack, chunks in packs:
                 self._chunks.note(connection, pack, chunks)
             connection.executemany("INSERT OR IGNORE INTO sent VALUES (?, ?)", sent)
+            connection.executemany("DELETE FROM sent WHERE remote = ? AND pack = ?", lost)
             connection.executemany("INSERT OR REPLACE INTO placed VALUES (?, ?)", placed)
             connection.executemany("DELETE FROM clean WHERE name = ?", ((name,) for name in unclean))
             connection.executemany(
