@@ -518,6 +518,38 @@ def test_shallow_clone_can_be_worked_in(registry: Path, tmp_path: Path, reg: Reg
     reg(place, "status")
 
 
+def test_partial_clone_is_told_what_is_missing(registry: Path, tmp_path: Path, reg: Reg) -> None:
+    for number in range(3):
+        write(registry, {"d/x": f"{number}".encode()})
+        reg(registry, "add", "d", "-m", f"Version {number}")
+    reg(registry, "push")
+    git(registry, "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", f"file://{registry}", "partial")
+    place = tmp_path / "partial"
+    reg(place, "pull")
+    ran = reg(place, "verify", "--remote", code=3)
+    assert "git fetch --refetch --no-filter" in ran.err
+    git(place, "fetch", "-q", "--refetch", "--no-filter")
+    assert reg(place, "verify", "--remote", "--json").json["versions"] == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("extensions.newFangled", "true"), ("core.repositoryFormatVersion", "9")])
+def test_repository_of_an_unknown_kind_is_named(registry: Path, reg: Reg, name: str, value: str) -> None:
+    git(registry, "config", "core.repositoryFormatVersion", "1")
+    git(registry, "config", name, value)
+    assert "which reg does not know" in reg(registry, "status", code=2).err
+
+
+def test_path_that_is_no_text_is_refused_and_nothing_is_made_there(tmp_path: Path, reg: Reg) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    place.mkdir()
+    ran = reg(place, "init", "registry", code=2)
+    assert "no UTF-8" in ran.err
+    assert not list(place.iterdir())
+    git(place, "init", "-q")
+    assert "no UTF-8" in reg(place, "status", code=2).err
+
+
 def test_work_tree_with_line_end_conversion_stays_clean(registry: Path, reg: Reg) -> None:
     git(registry, "config", "core.autocrlf", "true")
     write(registry, {".gitattributes": "*.yaml text eol=crlf\n"})

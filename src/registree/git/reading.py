@@ -10,19 +10,21 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from dulwich.errors import NotGitRepository
 from dulwich.graph import can_fast_forward
-from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, Tag, Tree
+from dulwich.objects import S_ISGITLINK, Blob, Commit, ObjectID, ShaFile, Tag, Tree
 from dulwich.objectspec import AmbiguousShortId, parse_commit
 from dulwich.refs import Ref
-from dulwich.repo import Repo
+from dulwich.repo import Repo, UnsupportedExtension, UnsupportedVersion
 
 from registree.errors import NotFound, StateError
 from registree.git.objects import Objects
+from registree.model.paths import printable
 from registree.model.selectors import HEADS
 
+_Object = TypeVar("_Object", bound=ShaFile)
 _HEX = re.compile(r"[0-9a-f]{40}\Z")
 
 
@@ -45,6 +47,7 @@ class RepositoryReader:
     def __init__(self, repo: Repo) -> None:
         if repo.object_format.name != "sha1":
             raise StateError(f"{repo.path} stores objects by {repo.object_format.name}, and reg works with sha1 alone")
+        refuse_unreadable(os.path.realpath(repo.path))
         self._repo = repo
         self._objects = Objects(repo)
         self.bare = repo.bare
@@ -59,9 +62,13 @@ class RepositoryReader:
         ------
         NotFound
             When it lies in none.
+        StateError
+            When it is of a kind that cannot be read.
         """
         try:
             return cls(Repo.discover(path))
+        except (UnsupportedExtension, UnsupportedVersion) as error:
+            raise _unreadable(path, error) from None
         except NotGitRepository:
             raise NotFound(f"{path} is not in a Git repository", hint="git init, or reg init for a registry") from None
 
@@ -73,9 +80,13 @@ class RepositoryReader:
         ------
         NotFound
             When there is none.
+        StateError
+            When it is of a kind that cannot be read.
         """
         try:
             return cls(Repo(path))
+        except (UnsupportedExtension, UnsupportedVersion) as error:
+            raise _unreadable(path, error) from None
         except NotGitRepository:
             raise NotFound(
                 f"{path} is not a Git repository", hint="name the repository's root folder or its URL"
@@ -211,8 +222,8 @@ class RepositoryReader:
             return TreeFile("", stat.S_IFDIR, tree.decode())
         mode = stat.S_IFDIR
         for part in path.encode().split(b"/"):
-            found = self._repo[tree] if stat.S_ISDIR(mode) else None
-            if not isinstance(found, Tree) or part not in found:
+            found = self._object(tree, Tree) if stat.S_ISDIR(mode) else None
+            if found is None or part not in found:
                 return None
             mode, tree = found[part]
         return TreeFile(path, mode, tree.decode()) if not S_ISGITLINK(mode) else None
@@ -228,9 +239,7 @@ class RepositoryReader:
                 if (folder, identifier) in seen:
                     continue
                 seen.add((folder, identifier))
-                tree = self._repo[ObjectID(identifier)]
-                assert isinstance(tree, Tree)  # noqa: S101 -- ids come from trees
-                for name, mode, found in tree.iteritems():
+                for name, mode, found in self._object(identifier, Tree).iteritems():
                     path = f"{folder}/{name.decode(errors='surrogateescape')}".lstrip("/")
                     if stat.S_ISDIR(mode):
                         pending.append((path, found))
@@ -240,9 +249,25 @@ class RepositoryReader:
 
     def blob(self, identifier: str) -> bytes:
         """Return a blob's bytes."""
-        found = self._repo[identifier.encode()]
-        assert isinstance(found, Blob)  # noqa: S101 -- callers take ids from trees
-        return found.as_raw_string()
+        return self._object(identifier.encode(), Blob).as_raw_string()
+
+    def _object(self, identifier: bytes, kind: type[_Object]) -> _Object:
+        """Return an object that another one names.
+
+        Raises
+        ------
+        NotFound
+            When it is not here: it was left out when the repository was cloned.
+        """
+        try:
+            found = self._repo[ObjectID(identifier)]
+        except KeyError:
+            raise NotFound(
+                f"object {identifier.decode()[:10]} is not in {self.root}",
+                hint="git fetch --refetch --no-filter makes a whole clone of a partial one",
+            ) from None
+        assert isinstance(found, kind)  # noqa: S101 -- ids come from commits and trees
+        return found
 
     def walk(self, commit: str, folder: str = "") -> Iterator[TreeFile]:
         """List the files below a folder of a commit (submodules are left out)."""
@@ -251,9 +276,7 @@ class RepositoryReader:
             yield from self._walk_tree(top.blob, folder)
 
     def _walk_tree(self, identifier: str, folder: str) -> Iterator[TreeFile]:
-        tree = self._repo[identifier.encode()]
-        assert isinstance(tree, Tree)  # noqa: S101 -- callers take ids from trees
-        for name, mode, found in tree.iteritems():
+        for name, mode, found in self._object(identifier.encode(), Tree).iteritems():
             path = (
                 f"{folder}/{name.decode(errors='surrogateescape')}" if folder else name.decode(errors="surrogateescape")
             )
@@ -302,6 +325,25 @@ class RepositoryReader:
 def ref_text(name: bytes) -> str:
     """Return a ref's name as text; what is no UTF-8 in it cannot be named."""
     return name.decode(errors="replace")
+
+
+def refuse_unreadable(root: str) -> None:
+    """Refuse a repository whose own path Git's library cannot take.
+
+    Raises
+    ------
+    StateError
+        When it is no UTF-8.
+    """
+    try:
+        root.encode()
+    except UnicodeEncodeError:
+        raise StateError(f"the path {printable(root)} is no UTF-8", hint="rename the folder") from None
+
+
+def _unreadable(path: str, error: UnsupportedExtension | UnsupportedVersion) -> StateError:
+    what = f"extension {error.extension!r}" if isinstance(error, UnsupportedExtension) else f"version {error.version}"
+    return StateError(f"the Git repository at {path} has {what}, which reg does not know")
 
 
 def _split_steps(revision: str) -> tuple[str, list[tuple[str, int]]]:

@@ -28,7 +28,7 @@ from dulwich.refs import Ref
 from dulwich.repo import Repo, get_user_identity
 
 from registree.errors import Conflict, StateError, translate_os_error
-from registree.git.reading import RepositoryReader
+from registree.git.reading import RepositoryReader, refuse_unreadable
 
 Edit = bytes | None | Callable[[bytes | None], bytes | None]
 """What becomes of a tracked file: new content, None to remove it, or a function of its content so far."""
@@ -57,6 +57,7 @@ class GitRepository(RepositoryReader):
     @classmethod
     def init(cls, path: str) -> GitRepository:
         """Make a repository with a work tree."""
+        refuse_unreadable(os.path.realpath(path))
         os.makedirs(path, exist_ok=True)
         return cls(Repo.init(path, default_branch=b"main"))
 
@@ -261,8 +262,7 @@ class GitRepository(RepositoryReader):
         identity = self.identity()
         for _ in range(200):
             parent = self.head()
-            tree = self._repo[self._commit(parent).tree] if parent else Tree()
-            assert isinstance(tree, Tree)  # noqa: S101 -- a commit's tree
+            tree = self._object(self._commit(parent).tree, Tree) if parent else Tree()
             if not parent:
                 self._objects.add_object(tree)
             changes: list[tuple[bytes, int | None, ObjectID | None]] = []

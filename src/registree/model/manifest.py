@@ -165,7 +165,7 @@ def decode_page(content: bytes, expected: bytes) -> Page:
             _check_children(level, inner.items)
             page = Page(level, [], inner.items)
             canonical = encode_inner(level, inner.items)
-    except (msgspec.DecodeError, UnicodeDecodeError, FormatError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, FormatError) as error:
         raise FormatError(f"page {id_text(expected)} is malformed: {error}") from None
     if canonical != content:
         raise FormatError(f"page {id_text(expected)} is not in canonical form")

@@ -107,7 +107,7 @@ def _encode(level: int, rows: Sequence[_Row]) -> bytes:
 def _decode(content: bytes, level: int) -> list[Extents]:
     try:
         found = _decoder.decode(content)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise FormatError(f"a map is malformed: {error}") from None
     if found.format != FORMAT:
         text = f"a map has format {found.format}, and this version of reg reads format {FORMAT}"

@@ -48,7 +48,7 @@ def check_marker(content: bytes, address: str) -> None:
     """
     try:
         version = json.loads(content)["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise IntegrityError(
             f"{MARKER} in {address} is not a store's marker", hint="check the URL of the remote: reg remote list"
         ) from None
