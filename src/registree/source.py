@@ -104,6 +104,15 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
         """How files may come from the cache, the best first."""
         return tuple(LinkKind(name) for name in self.settings.link)
 
+    def overridden(self, remote: Remote) -> Remote:
+        """Return where this machine reads a remote: elsewhere than its registry says, when the settings say so."""
+        overrides = self.settings.overrides
+        url = overrides.get(remote.url) or overrides.get(remote.name)
+        if not url:
+            return remote
+        same_kind = url.split("://")[0] == remote.url.split("://")[0]
+        return replace(remote, url=url, options=remote.options if same_kind else {})
+
     def open_store(self, url: str, base: str, options: Mapping[str, Any]) -> Store:
         """Open the store at a URL or a path, unless it is in use already; a relative path starts at `base`."""
         wanted = (url, base if is_local(url) else "", repr(sorted(options.items())))
@@ -132,18 +141,13 @@ class Machine(msgspec.Struct, frozen=True, dict=True):
 class RegistrySource:
     """A registry to read from: somebody's, opened in place or mirrored, or one's own."""
 
-    def __init__(
-        self, url: str, repository: GitRepository, machine: Machine, overrides: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, url: str, repository: GitRepository, machine: Machine) -> None:
         self.url = url
         self.repository = repository
         self.machine = machine
-        self._overrides = overrides or {}
 
     @classmethod
-    def open(
-        cls, url: str, machine: Machine, *, base: str, overrides: Mapping[str, str] | None = None, need: str = ""
-    ) -> RegistrySource:
+    def open(cls, url: str, machine: Machine, *, base: str, need: str = "") -> RegistrySource:
         """Open a registry by its Git URL or path; a URL is fetched into its mirror, unless offline.
 
         Parameters
@@ -162,17 +166,17 @@ class RegistrySource:
             path = local_path(url, base)
             if not os.path.isdir(path):
                 raise NotFound(f"there is no registry at {path}", hint="name a Git URL or the path of a repository")
-            return cls(url, GitRepository.discover(path), machine, overrides)
+            return cls(url, GitRepository.discover(path), machine)
         clean = strip_credentials(url)
         folder = machine.cache.mirror(clean)
         if machine.offline:
-            return cls(clean, open_mirror(url, folder), machine, overrides)
+            return cls(clean, open_mirror(url, folder), machine)
         if need and os.path.isdir(folder):
             mirror = open_mirror(url, folder)
             if mirror.has_commit(need):
-                return cls(clean, mirror, machine, overrides)
+                return cls(clean, mirror, machine)
         with held_lock(folder + ".lock", f"the mirror of {clean}", machine.settings.lock_wait * 10, machine.warn):
-            return cls(clean, fetch_mirror(url, folder, machine.access), machine, overrides)
+            return cls(clean, fetch_mirror(url, folder, machine.access), machine)
 
     @property
     def is_local(self) -> bool:
@@ -228,12 +232,12 @@ class RegistrySource:
         found: dict[str, Remote] = {}
         for registry_file in files:
             for named in registry_file.remotes if registry_file is not None else ():
-                remote = self._overridden(named) if overridden else named
+                remote = self.machine.overridden(named) if overridden else named
                 found.setdefault(remote.url, remote)
         if noted is not None:
             found.setdefault(noted.url, noted)
         for named in self.embedded():
-            remote = self._overridden(named) if overridden else named
+            remote = self.machine.overridden(named) if overridden else named
             found.setdefault(remote.url, remote)
         return list(found.values())
 
@@ -243,22 +247,15 @@ class RegistrySource:
         there = any(os.path.isdir(os.path.join(root, EMBEDDED_REMOTE, MANIFESTS)) for root in roots)
         return [Remote(EMBEDDED_REMOTE, EMBEDDED_REMOTE)] if there else []
 
-    def _overridden(self, remote: Remote) -> Remote:
-        url = self._overrides.get(remote.url) or self._overrides.get(remote.name)
-        if not url:
-            return remote
-        same_kind = url.split("://")[0] == remote.url.split("://")[0]
-        return replace(remote, url=url, options=remote.options if same_kind else {})
-
     def _default_commit(self) -> str | None:
         try:
             return self.repository.commit_of(self.repository.default_branch())
         except NotFound:
             return None
 
-    def store(self, remote: Remote) -> Store:
-        """Open one of its remotes."""
-        remote = self._overridden(remote)
+    def store(self, remote: Remote, *, overridden: bool = True) -> Store:
+        """Open one of its remotes, where this machine finds it or (not `overridden`) where the registry says it is."""
+        remote = self.machine.overridden(remote) if overridden else remote
         return self.machine.open_store(remote.url, self._base(remote.url), remote.options)
 
     def _base(self, url: str) -> str:

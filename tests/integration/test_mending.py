@@ -260,3 +260,126 @@ def test_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
     done = subprocess.run(["sh", "-c", script], cwd=gone, capture_output=True, text=True, check=False)
     assert done.returncode == 5
     assert done.stderr == ("reg: No such file or directory\nhint: is the folder still there that reg was started in?\n")
+
+
+def test_override_is_for_reading_and_what_is_pushed_goes_to_the_remote_itself(
+    hub: Path, tmp_path: Path, home: Path, consumer: Path, reg: Reg
+) -> None:
+    shutil.copytree(tmp_path / "one", tmp_path / "near")
+    reg(hub, "remote", "override", "default", tmp_path / "near")
+    near = {path.relative_to(tmp_path) for path in objects(tmp_path / "near", "")}
+    write(hub, {"D/more": "more"})
+    reg(hub, "add", "D", "-m", "v3")
+    assert str(tmp_path / "one") in reg(hub, "push").out
+    assert {path.relative_to(tmp_path) for path in objects(tmp_path / "near", "")} == near
+    reg(hub, "verify", "--remote", "--deep")
+    shutil.rmtree(tmp_path / "near")
+    shutil.rmtree(home / "cache")
+    reg(consumer, "import", hub, "D")
+    assert tree(consumer / "D") == tree(hub / "D")
+    objects(tmp_path / "one", "packs")[0].unlink()
+    reg(hub, "verify", "--remote", code=6)
+
+
+def test_every_reader_of_a_remote_goes_where_this_machine_finds_it(
+    hub: Path, tmp_path: Path, home: Path, consumer: Path, reg: Reg
+) -> None:
+    reg(consumer, "import", hub, "D", "-m", "Import")
+    os.rename(tmp_path / "one", tmp_path / "near")
+    shutil.rmtree(home / "cache")
+    shutil.rmtree(consumer / "D")
+    reg(tmp_path, "cat", "D:c/new.txt", "--registry", hub, code=6)
+    reg(consumer, "config", "--user", f"remote.{tmp_path / 'one'}", tmp_path / "near")
+    assert reg(tmp_path, "cat", "D:c/new.txt", "--registry", hub).out == "new"
+    shutil.rmtree(home / "cache")
+    (tmp_path / "second").mkdir()
+    git(tmp_path / "second", "init", "-q")
+    reg(tmp_path / "second", "import", consumer, "D")  # of an import: the original's remote
+    assert tree(tmp_path / "second/D") == tree(hub / "D")
+    os.rename(hub, tmp_path / "vanished")
+    shutil.rmtree(home / "cache")
+    reg(consumer, "sync")
+    assert tree(consumer / "D") == tree(tmp_path / "vanished/D")
+
+
+def test_pack_that_the_remote_lost_is_stored_again_by_what_push_says(
+    registry: Path, tmp_path: Path, consumer: Path, reg: Reg
+) -> None:
+    reg(registry, "remote", "add", "default", tmp_path / "one", "-m", "One")
+    write(registry, {"D/a": b"a" * 5000, "D/b": b"b" * 5000, "E/e": "e"})
+    reg(registry, "add", "D", "E", "-m", "v1")
+    reg(registry, "push")
+    for pack in objects(tmp_path / "one", "packs"):
+        pack.unlink()
+    (registry / "D/b").unlink()
+    write(registry, {"D/c": b"c" * 5000, "E/f": "f"})
+    reg(registry, "add", "E", "D", "-m", "v2")
+    before = objects(tmp_path / "one", "")
+    for dry_run in (["--dry-run"], []):
+        assert "reg add" in reg(registry, "push", *dry_run, code=6).err
+        assert objects(tmp_path / "one", "") == before
+    reg(registry, "add", "D", "E")
+    reg(registry, "push")
+    reg(consumer, "import", registry, "D")
+    assert tree(consumer / "D") == tree(registry / "D")
+
+
+def test_dataset_of_one_page_is_added_again_in_other_places(registry: Path, consumer: Path, reg: Reg) -> None:
+    write(registry, {"A/f": b"f" * 5000, "B/f": b"f" * 5000, "B/g": b"g" * 5000})
+    reg(registry, "add", "--in-place", "A", "-m", "A")
+    reg(registry, "add", "B", "-m", "B")
+    reg(registry, "add", "A")
+    write(registry, {"A/f": b"changed" * 1000})
+    reg(registry, "add", "A", "-m", "A again")
+    reg(registry, "push")
+    reg(registry, "verify", "--remote", "--deep", "A@HEAD~2", "A", "B")
+
+
+def test_checkout_keeps_files_whose_stored_bytes_are_lost(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "one"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    write(registry, {"D/a": "two"})
+    reg(registry, "add", "D", "-m", "v2")
+    for pack in objects(registry / ".reg/outbox", "packs"):
+        pack.unlink()
+    reg(registry, "checkout", "D", "--rev", "HEAD~1", code=7)
+    assert (registry / "D/a").read_text() == "two"
+    reg(registry, "add", "D")
+    reg(registry, "checkout", "D", "--rev", "HEAD~1")
+    assert (registry / "D/a").read_text() == "one"
+    reg(registry, "checkout", "D", "--rev", "HEAD")
+    assert (registry / "D/a").read_text() == "two"
+
+
+@pytest.mark.parametrize("verb", ["update", "pull", "checkout"])
+def test_version_that_lost_its_pages_stops_nobody_who_goes_on_to_a_whole_one(
+    registry: Path, tmp_path: Path, consumer: Path, home: Path, reg: Reg, verb: str
+) -> None:
+    reg(registry, "remote", "add", "default", tmp_path / "one", "-m", "One")
+    git(tmp_path, "init", "-q", "--bare", "upstream.git")
+    git(registry, "remote", "add", "origin", str(tmp_path / "upstream.git"))
+    git(registry, "push", "-qu", "origin", "main")
+    write(registry, {f"D/{index:05}": str(index) for index in range(6000)})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    pages = objects(tmp_path / "one", "packs")
+    elsewhere = tmp_path / "elsewhere"
+    git(tmp_path, "clone", "-q", "upstream.git", str(elsewhere))
+    reg(elsewhere, "checkout", "D")
+    reg(consumer, "import", registry, "D", "-m", "Import")
+    write(registry, {f"D/{index:05}": f"new {index}" for index in range(0, 6000, 2)})
+    reg(registry, "add", "D", "-m", "v2")
+    reg(registry, "push")
+    shutil.rmtree(home / "cache")
+    for pack in pages:
+        pack.unlink()
+    write(registry, {f"D/{index:05}": f"new {index}" for index in range(6000)})
+    reg(registry, "add", "D", "-m", "v3")
+    reg(registry, "push")
+    if verb == "checkout":
+        git(elsewhere, "pull", "-q")
+    place, command = (consumer, ["update"]) if verb == "update" else (elsewhere, [verb, "D"])
+    reg(place, *command, code=7)  # nobody knows which files were edited
+    reg(place, *command, "--force")
+    assert tree(place / "D") == tree(registry / "D")

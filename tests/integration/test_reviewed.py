@@ -14,7 +14,10 @@ import pytest
 from dulwich.objects import Blob, Commit, Tree
 from dulwich.repo import Repo
 
+from registree.errors import FormatError
+from registree.model.places import decode_leaf_map
 from registree.store import packing
+from registree.store.chunk_list import decode_chunks
 from registree.store.copying import confirmed_packs
 from registree.store.directory import DirectoryStore
 from registree.store.outbox import Outbox
@@ -361,6 +364,35 @@ def test_diff_in_a_consumer_shows_no_change_of_an_import_that_has_none(
     reg(registry, "push")
     reg(consumer, "import", registry, "D", "-m", "Import")
     assert "no differences" in reg(consumer, "diff").out
+
+
+def test_marker_of_endless_depth_is_no_marker(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "a"})
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "push")
+    (registry / ".reg/remote/reg-store.json").write_text("[" * 50_000)
+    assert "is not a store's marker" in reg(registry, "verify", "--remote", code=6).err
+
+
+def test_map_of_endless_depth_is_malformed() -> None:
+    nested = b"\x91" * 50_000 + b"\xc0"
+    for content in (b"\x95\x01\x00\x90\x90" + nested, nested):
+        with pytest.raises(FormatError, match="malformed"):
+            decode_leaf_map(content, [])
+        assert decode_chunks(content) == []
+
+
+def test_verify_reads_no_file_that_is_left_out(registry: Path, reg: Reg) -> None:
+    write(registry, {"D/a": "a", "D/.regignore": "out\n"})
+    os.symlink("/etc", registry / "D/out")
+    reg(registry, "add", "D", "-m", "v1")
+    reg(registry, "verify", "--deep")
+    before = (registry / "D/a").stat()
+    (registry / "D/a").write_text("b")
+    os.utime(registry / "D/a", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert "modified: a" in reg(registry, "verify", "--deep", code=6).out
+    (registry / "D/.regignore").write_text("")
+    assert "leaves the dataset" in reg(registry, "verify", "--deep", code=6).out
 
 
 @pytest.mark.parametrize("folder", ["manifests", "maps", "reg-store.json"])

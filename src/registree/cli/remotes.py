@@ -78,20 +78,20 @@ def remote_remove(name: str, message: Message = None, json: Json = False, quiet:
 
 def remote_override(
     remote: Annotated[str, typer.Argument(help="A remote's URL as its registry writes it, or its name.")],
-    url: Annotated[str, typer.Argument(metavar="[URL]", help="Where this machine finds it.")] = "",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="Where this machine reads it.")] = "",
     user: Annotated[bool, typer.Option("--user", help="For all repositories of this user.")] = False,
-    unset: Annotated[bool, typer.Option("--unset", help="Find it where the registry says again.")] = False,
+    unset: Annotated[bool, typer.Option("--unset", help="Read it where the registry says again.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Find a registry's remote somewhere else on this machine; nothing that Git tracks changes."""
+    """Read a registry's remote from somewhere else on this machine; nothing that Git tracks changes."""
     if bool(url) == unset:
         raise InvalidInput("an override needs a URL, or --unset", hint=f"reg remote override {remote} URL")
     own = machine(quiet=quiet)
     found = None if user else workspace(quiet=quiet)
     place = url if "://" in url or not url else os.path.abspath(os.path.expanduser(url))
     path = override_remote(found, own, remote, place or None)
-    text = f"{remote} is found at {place}" if place else f"{remote} is found where its registry says"
+    text = f"{remote} is read at {place}" if place else f"{remote} is read where its registry says"
     Output("remote.override", json, quiet).answer({"remote": remote, "url": place or None, "file": path}, [text])
 
 

@@ -60,7 +60,7 @@ def get(
     NotFound, AlreadyExists, IntegrityError, StoreError, AuthError
         Nothing is left behind in any of these cases.
     """
-    source = RegistrySource.open(registry, machine, base=base, overrides=machine.settings.overrides)
+    source = RegistrySource.open(registry, machine, base=base)
     found = resolve_target(source, target, target.selector)
     content = content_at(source, found.commit, target, Selection(target.part, tuple(include), tuple(exclude)))
     require_entries(content, target)

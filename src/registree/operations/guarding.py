@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 
 from registree.errors import Conflict, ObjectMissing
 from registree.model.metafile import DatasetFile
 from registree.model.paths import METAFILE_SUFFIX
-from registree.store.layout import MANIFESTS, key
+from registree.model.places import PackRow
+from registree.store.layout import MANIFESTS, PACKS, key
 from registree.workspace import Workspace
 
 
 def only_copies(workspace: Workspace, name: str) -> frozenset[str]:
-    """Return the files of a dataset's work tree whose bytes lie nowhere else: added in place and not pushed.
+    """Return the files of a dataset's work tree whose bytes lie nowhere else.
 
-    They may have been added in place as files of another dataset, too: it is the packs that count.
+    They were not pushed, and were added in place (perhaps as files of another dataset), or their pack was lost.
     """
     found = set(workspace.outbox.in_place_paths(os.path.join(workspace.root, name)))
-    packs = workspace.outbox.in_place_packs()
     metafile = workspace.read_metafile(name)
     versions = {workspace.state.placed(name), metafile.manifest if isinstance(metafile, DatasetFile) else None}
-    if packs:
-        reader = workspace.reader()
-        for manifest in filter(None, versions):
-            if workspace.outbox.size(key(MANIFESTS, manifest)) is None:
-                continue  # what was pushed names no pack that lies here alone
-            try:
-                tree = reader.open(manifest)
-                for page in reader.pages(tree, tree.leaves, maps=True):
-                    for entry, extents in zip(page.entries, page.extents, strict=True):
-                        if any(extent.pack.id in packs for extent in extents):
-                            found.add(entry.path)
-            except ObjectMissing:
-                continue  # a part of it cannot be read here; what it holds in place is found by its path
+    waiting = [v for v in versions if v is not None and workspace.outbox.size(key(MANIFESTS, v)) is not None]
+    if not waiting:
+        return frozenset(found)  # what was pushed names no pack that lies here alone
+    reader, held, in_place = workspace.reader(), workspace.held_packs(), workspace.outbox.in_place_packs()
+
+    @cache
+    def is_stored(pack: PackRow) -> bool:
+        if pack.id in in_place:
+            return False
+        remotes = (store for store in reader.stores if not store.is_outbox)
+        return held.has(pack, unsent=True) or any(store.size(key(PACKS, pack.id)) == pack.size for store in remotes)
+
+    for manifest in waiting:
+        try:
+            tree = reader.open(manifest)
+            for page in reader.pages(tree, tree.leaves, maps=True):
+                for entry, extents in zip(page.entries, page.extents, strict=True):
+                    if not all(is_stored(extent.pack) for extent in extents):
+                        found.add(entry.path)
+        except ObjectMissing:
+            continue  # a part of it cannot be read here; what it holds in place is found by its path
     return frozenset(found)
 
 

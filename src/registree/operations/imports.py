@@ -31,7 +31,8 @@ from registree.workspace import Workspace
 
 
 def _noted_store(workspace: Workspace, lock: Lock) -> Store:
-    return workspace.machine.open_store(lock.remote, workspace.root, lock.remote_options)
+    remote = workspace.machine.overridden(Remote("noted", lock.remote, lock.remote_options))
+    return workspace.machine.open_store(remote.url, workspace.root, remote.options)
 
 
 class ImportResult(msgspec.Struct, frozen=True):
@@ -70,7 +71,7 @@ def import_dataset(
         When something is at the target, and `force` is not given.
     """
     machine = workspace.machine
-    source = RegistrySource.open(registry, machine, base=base, overrides=machine.settings.overrides)
+    source = RegistrySource.open(registry, machine, base=base)
     if source.repository.root == workspace.root:
         raise InvalidInput(f"{registry} is this repository itself", hint="import from another registry")
     found = resolve_target(source, target, target.selector)
@@ -196,7 +197,6 @@ def locked_content(workspace: Workspace, metafile: ImportFile, *, commit: str = 
             metafile.registry,
             machine,
             base=workspace.root,
-            overrides=machine.settings.overrides,
             need=lock.commit,
         )
     except (NotFound, StoreError, AuthError) as error:

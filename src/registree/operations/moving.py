@@ -21,10 +21,7 @@ from registree.model.yamltext import decoding
 from registree.operations.guarding import only_copies, refuse_uncommitted
 from registree.operations.observing import left_out
 from registree.operations.status import status_of
-from registree.store.copying import packs_of
 from registree.store.file_stat import clock_step, wait_for_clock
-from registree.store.held_packs import HeldPacks
-from registree.store.layout import PACKS, key
 from registree.workspace import Workspace
 
 
@@ -82,8 +79,9 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
     waiting = only_copies(workspace, name)
     if waiting:
         raise Conflict(
-            f"{len(waiting)} files of {name} were added in place and not pushed: they are the only copy",
-            hint=f"reg push {name}, or --keep leaves the files",
+            f"{len(waiting)} files of {name} are the only copy: they were added in place and not pushed, or what was "
+            "stored of them is lost",
+            hint=f"reg add {name}, then reg push {name}; or --keep leaves the files",
             paths=tuple(sorted(waiting)),
         )
     hidden = left_out(place, workspace.root)
@@ -104,27 +102,6 @@ def _require_stored(workspace: Workspace, name: str, metafile: Metafile) -> None
             hint=f"reg add {name} stores them; reg remove --force {name} deletes them; --keep leaves the files",
             paths=tuple(change.path for change in unknown),
         )
-    if isinstance(metafile, DatasetFile):
-        _require_packs(workspace, name, metafile)
-
-
-def _require_packs(workspace: Workspace, name: str, metafile: DatasetFile) -> None:
-    """Refuse when packs of what was not pushed yet are lost: these files are what is left of it."""
-    if metafile.manifest not in workspace.outbox.manifests():
-        return
-    reader = workspace.reader()
-    remotes = [store for store in reader.stores if not store.is_outbox]
-    held = HeldPacks(workspace.outbox, workspace.state, remotes[0].address if remotes else "", in_place=False)
-    tree = reader.open(metafile.manifest)
-    _, payload = packs_of(reader, tree, tree.leaves, ())
-    for pack in payload.values():  # one that came from elsewhere was not sent from here
-        if not held.has(pack, unsent=True) and not any(
-            store.size(key(PACKS, pack.id)) == pack.size for store in remotes
-        ):
-            raise Conflict(
-                f"what was stored of {name} is lost, and its files here are the only copy",
-                hint=f"reg add {name} stores them again; --keep leaves the files",
-            )
 
 
 def _delete(place: str, looked_at: int | None) -> None:

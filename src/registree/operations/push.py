@@ -17,7 +17,7 @@ from registree.operations.named import all_manifests, manifests_at, named_manife
 from registree.operations.repair import RepairResult, repair
 from registree.operations.sending import send
 from registree.store.base import Store
-from registree.store.copying import CopyPlan, confirmed_packs, plan_copy, seed_cache
+from registree.store.copying import CopyPlan, confirmed_packs, plan_copy, refuse_missing, seed_cache
 from registree.store.layout import MANIFESTS, key
 from registree.store.published import Published
 from registree.store.state import ANYTHING
@@ -157,6 +157,10 @@ def _plan(
             hint="push from where they were added, or check them out and run reg add again",
             paths=tuple(f"{name} {id_text(manifest)}" for name, manifest in missing),
         )
+    if any(plan.missing for _, plan in plans):  # `add` stores again what the remote is not known to have
+        workspace.state.update(lost=[(store.address, pack.id) for _, plan in plans for pack in plan.missing])
+    for name, plan in plans:
+        refuse_missing(plan, store, name)
     return plans
 
 

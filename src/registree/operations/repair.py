@@ -116,6 +116,8 @@ def repair(
             packs |= {pack.id: pack.size for pack in (*plan.payload, *plan.pages)}
     finally:
         workspace.outbox.abandon()
+    if lost:
+        workspace.state.update(lost=[(store.address, pack) for pack in state.bad_packs if pack not in packs])
     return RepairResult(store.address, len(bad) - len(lost), len(packs), sum(packs.values()), tuple(lost), dry_run)
 
 

@@ -156,7 +156,7 @@ def _recorded(workspace: Workspace, metafile: Metafile) -> Content:
 
 
 def _newer(workspace: Workspace, machine: Machine, metafile: ImportFile) -> str:
-    source = RegistrySource.open(metafile.registry, machine, base=workspace.root, overrides=machine.settings.overrides)
+    source = RegistrySource.open(metafile.registry, machine, base=workspace.root)
     refs = source.repository.refs()
     found = resolve(metafile.want, metafile.dataset, refs, source.repository.default_branch())
     commit = refs.get(found.ref) or source.repository.commit_of(found.ref)

@@ -5,14 +5,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import msgspec
 
-from registree.errors import Conflict, FormatError, IntegrityError, NotFound, ObjectMissing, RegError, StoreError
+from registree.errors import (
+    AuthError,
+    Conflict,
+    FormatError,
+    IntegrityError,
+    NotFound,
+    ObjectMissing,
+    RegError,
+    StoreError,
+)
 from registree.model.checkout import join_three
-from registree.model.manifest import Entry
 from registree.model.metafile import DatasetFile, ImportFile
 from registree.model.paths import parse_dataset_name
 from registree.operations.content import Content
@@ -20,10 +28,11 @@ from registree.operations.guarding import only_copies
 from registree.operations.imports import import_placement, locked_content
 from registree.operations.observing import observe_path, observed_entries, unhidden
 from registree.operations.placing import Applied, Placement, apply_plan, note_applied, place_new
-from registree.operations.planning import plan_steps
+from registree.operations.planning import Plan, plan_steps
 from registree.store.file_stat import Stat
 from registree.store.staging import remove_stale_staging
 from registree.store.state import Learning
+from registree.store.tree_reader import Tree
 from registree.workspace import Workspace
 
 
@@ -117,19 +126,13 @@ def restore(
         )  # fmt: skip
         learning.finish(content.manifest, applied.at)
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
-    learnt: list[tuple[str, Stat]] = []
-    began = time.time_ns()
-    found = observed_entries(workspace, name, learnt, lenient=True)
-    before = _placed_entries(workspace, name, content)
-    steps = join_three(before, content.entries(), found)
-    plan = plan_steps(
-        (unhidden(workspace, name, s) for s in steps if s.before or s.after),
-        root,
-        restore=True,
-        force=force,
-        looked_at=began,
-        only_copies=only_copies(workspace, name),
-    )
+    placed = _placed_tree(workspace, name, content)
+    try:
+        plan, learnt = _plan(workspace, name, content, placed, force=force)
+    except (ObjectMissing, StoreError, AuthError):
+        if placed is None:
+            raise
+        plan, learnt = _plan(workspace, name, content, None, force=force)
     if plan.is_empty:
         workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
         return Restored(name, "in sync")
@@ -159,15 +162,39 @@ def _confirmed(confirm: Callable[[], None]) -> Iterator[None]:
     yield
 
 
-def _placed_entries(workspace: Workspace, name: str, content: Content) -> Iterator[Entry]:
-    """The version that the work tree was made from, where it is known; else the one that is asked for."""
+def _placed_tree(workspace: Workspace, name: str, content: Content) -> Tree | None:
+    """Open the version that the work tree was made from, where it is known and another than the one asked for."""
     placed = workspace.state.placed(name)
     if placed is None:
         tracked = workspace.read_metafile(name)
         placed = tracked.manifest if isinstance(tracked, DatasetFile) else None
     if placed is None or placed == content.manifest or content.reader is None:
-        return content.entries()
-    try:
-        return content.reader.entries(content.reader.open(placed))
-    except (ObjectMissing, StoreError):
-        return content.entries()
+        return None
+    with suppress(ObjectMissing, StoreError, AuthError):
+        return content.reader.open(placed)
+    return None
+
+
+def _plan(
+    workspace: Workspace, name: str, content: Content, placed: Tree | None, *, force: bool
+) -> tuple[Plan, list[tuple[str, Stat]]]:
+    """Plan what makes a work tree, made from a version or from nobody knows what, be what content says.
+
+    Returns
+    -------
+    The plan, and what was learnt of the files.
+    """
+    learnt: list[tuple[str, Stat]] = []
+    began = time.time_ns()
+    found = observed_entries(workspace, name, learnt, lenient=True)
+    before = content.entries() if placed is None or content.reader is None else content.reader.entries(placed)
+    steps = join_three(before, content.entries(), found)
+    plan = plan_steps(
+        (unhidden(workspace, name, s) for s in steps if s.before or s.after),
+        os.path.join(workspace.root, name),
+        restore=True,
+        force=force,
+        looked_at=began,
+        only_copies=only_copies(workspace, name),
+    )
+    return plan, learnt

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -38,6 +39,9 @@ from registree.operations.planning import Plan, plan_steps
 from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
+
+_Compared = TypeVar("_Compared")
+_UNREADABLE = (ObjectMissing, StoreError, AuthError)
 
 
 class UpdatedImport(msgspec.Struct, frozen=True):
@@ -122,7 +126,7 @@ def _update_one(
 ) -> tuple[UpdatedImport, ImportFile | None]:
     machine = workspace.machine
     lock = metafile.lock
-    source = RegistrySource.open(metafile.registry, machine, base=workspace.root, overrides=machine.settings.overrides)
+    source = RegistrySource.open(metafile.registry, machine, base=workspace.root)
     target = Target(metafile.dataset, "", metafile.part)
     root = os.path.join(workspace.root, name)
     on_disk = os.path.lexists(root)
@@ -143,9 +147,10 @@ def _update_one(
     if content.manifest == lock.manifest:
         changes, applied = DiffSummary(0, 0, 0, 0, 0), Applied(0, 0, 0, 0)
     elif not on_disk:  # the pin was written with --no-download: it stays a pin
-        changes, applied = _summary(before, content), Applied(0, 0, 0, 0)
+        changes, applied = _as_far_as_known(before, partial(_summary, after=content)), Applied(0, 0, 0, 0)
     else:
-        plan, changes, leaves, gone = _plan_update(workspace, name, before, content, force=force)
+        planned = partial(_plan_update, workspace, name, after=content, force=force)
+        plan, changes, leaves, gone = _as_far_as_known(before, planned)
         if plan.conflicts:
             raise Conflict(
                 f"{name} has local edits in {len(plan.conflicts)} files that the update would touch: "
@@ -198,8 +203,18 @@ def _check_history(source: RegistrySource, name: str, lock: Lock, found: Resolve
 def _readable(workspace: Workspace, metafile: ImportFile) -> Content | None:
     try:
         return locked_content(workspace, metafile)
-    except (ObjectMissing, NotFound, StoreError, AuthError):
+    except (NotFound, *_UNREADABLE):
         return None
+
+
+def _as_far_as_known(before: Content | None, compare: Callable[[Content | None], _Compared]) -> _Compared:
+    """Compare with the version that is locked, or with nothing when a part of it turns out to be lost."""
+    try:
+        return compare(before)
+    except _UNREADABLE:
+        if before is None:
+            raise
+        return compare(None)
 
 
 def _summary(before: Content | None, after: Content) -> DiffSummary:
@@ -209,7 +224,7 @@ def _summary(before: Content | None, after: Content) -> DiffSummary:
 
 
 def _plan_update(
-    workspace: Workspace, name: str, before: Content | None, after: Content, *, force: bool
+    workspace: Workspace, name: str, before: Content | None, *, after: Content, force: bool
 ) -> tuple[Plan, DiffSummary, list[Leaf] | None, list[tuple[Entry, Extents]]]:
     """Compare two versions by the pages they do not share, and look at the work tree only where they differ."""
     root = os.path.join(workspace.root, name)

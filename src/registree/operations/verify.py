@@ -9,6 +9,7 @@ import msgspec
 from blake3 import blake3
 
 from registree.errors import AuthError, ObjectMissing, RegError, StoreError
+from registree.git.ignore import RegIgnore
 from registree.model.ids import ContentId, id_text
 from registree.model.metafile import DatasetFile
 from registree.model.paths import parse_dataset_name
@@ -22,7 +23,7 @@ from registree.store.base import PIECE, Store
 from registree.store.copying import packs_of
 from registree.store.files import hash_file
 from registree.store.layout import PACKS, key
-from registree.store.scanning import Scan
+from registree.store.scanning import STRANGE, Scan
 from registree.store.tree_reader import TreeReader
 from registree.workspace import Workspace
 
@@ -80,8 +81,8 @@ def _stale(workspace: Workspace, name: str, root: str) -> list[str]:
     own = workspace.state.stat(name)
     known |= {"": own} if own is not None else {}
     stale = []
-    for found in Scan(root):
-        row = known.get(found.path)
+    for found in Scan(root, RegIgnore(root, workspace.root), lenient=True):
+        row = known.get(found.path) if found.target != STRANGE else None
         if row is not None and found.stat.size and hash_file(place_of(root, found.path)) != row.content:
             stale.append(f"{name}/{found.path}" if found.path else name)
     return stale
