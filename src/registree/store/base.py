@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from registree.errors import FormatError, ObjectMissing, ReadOnly, StoreError
 from registree.model.places import PackRow
+from registree.store.batches import BLOCK
 from registree.store.layout import MARKER, check_marker, marker
 
 Sent = Callable[[int], None]
@@ -20,8 +21,6 @@ def nobody(size: int) -> None:
 
 PIECE = 16 << 20
 """Bytes read at once when a long range is copied."""
-_WRITTEN_AT_ONCE = 1 << 20
-"""Bytes a write gives the kernel: for more it looks for whole large pages, and these are rarely at hand."""
 WHOLE_LIMIT = 65 << 20
 """Bytes of an object that is read whole: a page or a map may have 64 MiB before it is compressed."""
 
@@ -203,6 +202,6 @@ def write_at(descriptor: int, content: bytes | bytearray | memoryview, position:
     """Write all of it at a position of an open file."""
     view = memoryview(content)
     while view:
-        written = os.pwrite(descriptor, view[:_WRITTEN_AT_ONCE], position)
+        written = os.pwrite(descriptor, view[:BLOCK], position)
         view = view[written:]
         position += written

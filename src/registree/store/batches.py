@@ -31,6 +31,9 @@ it has more or fewer bytes by now."""
 Listed: TypeAlias = tuple[bytes, int, bytes, bytes]
 """A folder listed: a hash over it and what is in it, when the last of that changed (nanoseconds), the names in it
 (sorted, a zero byte between them, those of folders with a slash behind), and a `PACKED_STAT` for each."""
+BLOCK = 128 << 10
+"""Bytes a write gives the kernel: for more it looks for large pages, and these are rarely at hand. What was read or
+hashed just before is in a processor's cache still."""
 PACKED_STAT = struct.Struct("=qqqqQ")
 """What is known of a name without reading: its mode, and of what is no folder its size in bytes, its times of
 modification and of change (nanoseconds), and its inode. A file with several links has no time of change (0): linking it
@@ -180,7 +183,7 @@ def _make(memory: memoryview, row: NewFile) -> Made:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         while piece:
-            piece = piece[os.write(descriptor, piece) :]
+            piece = piece[os.write(descriptor, piece[:BLOCK]) :]
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)

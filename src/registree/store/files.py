@@ -12,6 +12,7 @@ from enum import Enum
 from blake3 import blake3
 
 from registree.model.ids import ContentId, hash_bytes
+from registree.store.batches import BLOCK
 
 _SMALL = 1 << 20
 _BLOCK = 16 << 20
@@ -68,7 +69,7 @@ def copy_range(source: int, target: int, offset: int, length: int, position: int
             with suppress(OSError):
                 copied = os.copy_file_range(source, target, length - done, offset + done, position + done)
         if not copied:  # the file ends, or this disk or kernel cannot: whatever is wrong is said now
-            block = os.pread(source, min(_SMALL, length - done), offset + done)
+            block = os.pread(source, min(BLOCK, length - done), offset + done)
             copied = os.pwrite(target, block, position + done) if block else 0
         if not copied:
             break

@@ -18,6 +18,7 @@ from registree.model.ids import id_text
 from registree.model.manifest import Entry
 from registree.model.places import Extent, Extents
 from registree.store.base import PIECE
+from registree.store.batches import BLOCK
 from registree.store.files import begin_to_write, copy_range
 from registree.store.layout import PACKS, key
 from registree.store.tree_reader import TreeReader
@@ -117,17 +118,18 @@ class LargeFile:
         """
         fetched = 0
         hasher = blake3()
-        buffer = bytearray(PIECE)  # fresh memory for each piece would cost as much as reading it does
+        block = memoryview(bytearray(BLOCK))
         while self._coming:
             piece, copying = self._coming[0]  # `close` waits for it if this is interrupted
             copied = copying.result() if copying is not None else _Copied(0, None)
             self._coming.popleft()
             self._ask(1)
-            content = copied.content
-            if content is None:
-                content = memoryview(buffer)[: piece.length]
-                content = content[: os.preadv(self._descriptor, [content], piece.position)]
-            hasher.update(content)
+            if copied.content is not None:
+                hasher.update(copied.content)
+            else:
+                for start in range(0, piece.length, BLOCK):
+                    part = block[: piece.length - start]
+                    hasher.update(part[: os.preadv(self._descriptor, [part], piece.position + start)])
             self._progress.advance(0, piece.length)
             fetched += copied.fetched
         self.close()
