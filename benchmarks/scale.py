@@ -34,6 +34,7 @@ from registree.store.packing import CHUNK_AVERAGE, CHUNKED_FROM, OWN_PACK_FROM
 from registree.store.payload import WHOLE_UP_TO
 from registree.store.published import ASKED_FOR
 from registree.store.tree_reader import BATCH
+from registree.store.tree_writer import WAITING_PAGES
 
 PAGE = Path(__file__).parent.parent / "docs/scale.md"
 RESULTS = Path(__file__).parent / "scale.json"
@@ -197,7 +198,7 @@ def foresee(files: int, size: int, changed: float = 0.01) -> Foreseen:
     touched = leaves * (1 - (1 - changed) ** min(files, PER_PAGE))
     in_touched = min(files, touched * PER_PAGE)
     again = in_touched * (sizes.page + sizes.map)
-    new_packs = _packs(max(1, int(files * changed)), size)
+    new_packs = max(_packs(max(1, int(files * changed)), size), math.ceil(touched / WAITING_PAGES))
     new_lists = new_packs if lists else 0
     new = files * changed * size
     fetched = math.ceil(new / RANGE) if size <= WHOLE_UP_TO else round(files * changed) * math.ceil(size / PIECE)

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from registree.model.manifest import Page, decode_page
+from registree.model.manifest import LeafPage, Page, decode_page
 from registree.model.metafile import DatasetFile, parse_metafile
-from registree.store import packing
+from registree.store import packing, tree_writer
 from registree.store.directory import DirectoryStore
+from registree.store.open_pack import Placed
 from registree.store.tree_reader import TreeReader
-from tests.conftest import Reg, write
+from registree.store.tree_writer import TreeWriter
+from tests.conftest import Reg, tree, write
 
 
 def manifest(registry: Path, name: str) -> bytes:
@@ -303,3 +305,24 @@ def test_status_and_add_of_what_did_not_change_ask_nothing(
     reg(registry, "add", "data")
     assert not asked
     assert touched(before, times(registry)) <= {".git/index", ".reg/lock", ".reg/state.sqlite"}
+
+
+def test_pages_do_not_wait_in_memory_for_a_pack_that_fills_slowly(
+    registry: Path, consumer: Path, monkeypatch: pytest.MonkeyPatch, reg: Reg
+) -> None:
+    waiting = []
+    add = TreeWriter.add
+
+    def noted(self: TreeWriter, leaf: LeafPage, placed: list[tuple[Placed, ...]], *, keep: bool = False) -> None:
+        add(self, leaf, placed, keep=keep)
+        waiting.append(len(self._waiting))
+
+    monkeypatch.setattr(tree_writer, "WAITING_PAGES", 2)
+    monkeypatch.setattr(TreeWriter, "add", noted)
+    twelve_thousand(registry, reg)
+    assert len(waiting) > 6
+    assert max(waiting) == 2
+    packs = {path.name for path in (registry / ".reg/remote/packs").rglob("*") if path.is_file()}
+    assert 3 < len(packs) <= len(waiting)
+    reg(consumer, "import", registry, "data")
+    assert tree(consumer / "data") == tree(registry / "data")

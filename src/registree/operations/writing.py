@@ -175,6 +175,8 @@ class DatasetWriter:
                 if cutter.ends_page(entry.path):
                     self.tree.add(seal_leaf(run), placed, keep=as_before)
                     run, placed, empty, as_before = [], [], False, True
+                    if self.tree.is_full:
+                        self._run.packer.seal()
             if run or empty:
                 self.tree.add(seal_leaf(run), placed, keep=as_before)
         except OSError as error:

@@ -41,6 +41,10 @@ class _Row(msgspec.Struct):
     map: Placed | None = None
 
 
+WAITING_PAGES = 512
+"""Pages that are held in memory, with where their files lie, because a pack has no name yet: some 120 MB."""
+
+
 class TreeWriter:
     """Takes leaf pages in order and makes a manifest of them.
 
@@ -82,6 +86,11 @@ class TreeWriter:
             for earlier in self._rows[-2:]:
                 if earlier.kept is not None:
                     earlier.content, earlier.placed = b"", ()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many pages wait for a pack that it should be closed, however small it is."""
+        return len(self._waiting) >= WAITING_PAGES
 
     def keep(self, ref: PageRef, place: ChildPlace) -> None:
         """Add a page of an older version without reading it; not for a page that stays alone."""
