@@ -86,7 +86,8 @@ def machine(folder: Path) -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 30
-    disk = subprocess.run(["stat", "-fc", "%T", folder], capture_output=True, text=True, check=True).stdout.strip()
+    asked = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", folder], capture_output=True, text=True, check=False)
+    disk = asked.stdout.strip() or "a disk of unknown kind"
     system = f"Linux {os.uname().release}, Python {sys.version.split()[0]}"
     return f"{os.cpu_count()} cores ({model}), {memory} GiB, {disk}, {system}"
 
