@@ -254,7 +254,7 @@ class RegistrySource:
             return None
 
     def store(self, remote: Remote, *, overridden: bool = True) -> Store:
-        """Open one of its remotes, where this machine finds it or (not `overridden`) where the registry says it is."""
+        """Open one of its remotes, where this machine reads it or (not `overridden`) where the registry says it is."""
         remote = self.machine.overridden(remote) if overridden else remote
         return self.machine.open_store(remote.url, self._base(remote.url), remote.options)
 

@@ -234,7 +234,7 @@ class Workspace:
         return self.registry().store(remote, overridden=False)
 
     def stores(self) -> list[Store]:
-        """Open the remotes to read from, where this machine finds them: those of `reg.yaml`, and one inside `.reg/`."""
+        """Open the remotes to read from, where this machine reads them: those of `reg.yaml`, and one inside `.reg/`."""
         source = self.registry()
         remotes = (*(self.registry_file().remotes if self.is_registry else ()), *source.embedded())
         found: dict[object, Store] = {}

@@ -15,9 +15,10 @@ from dulwich.objects import Blob, Commit, Tree
 from dulwich.repo import Repo
 
 from registree.errors import FormatError
+from registree.model.ids import hash_bytes
+from registree.model.manifest import decode_page
 from registree.model.places import decode_leaf_map
 from registree.store import packing
-from registree.store.chunk_list import decode_chunks
 from registree.store.copying import confirmed_packs
 from registree.store.directory import DirectoryStore
 from registree.store.outbox import Outbox
@@ -374,12 +375,16 @@ def test_marker_of_endless_depth_is_no_marker(registry: Path, reg: Reg) -> None:
     assert "is not a store's marker" in reg(registry, "verify", "--remote", code=6).err
 
 
-def test_map_of_endless_depth_is_malformed() -> None:
-    nested = b"\x91" * 50_000 + b"\xc0"
-    for content in (b"\x95\x01\x00\x90\x90" + nested, nested):
-        with pytest.raises(FormatError, match="malformed"):
-            decode_leaf_map(content, [])
-        assert decode_chunks(content) == []
+def test_maps_and_pages_of_endless_depth_are_malformed() -> None:
+    nested, identifier = b"\x91" * 50_000 + b"\xc0", b"\xc4\x20" + bytes(32)
+    with pytest.raises(FormatError, match="a map is malformed"):
+        decode_leaf_map(b"\x94\x01\x00\x91\x93" + identifier + b"\x01" + nested + b"\x90", [])
+    for page in (
+        b"\x93\x01\x00\x91\x95\xa1a\x00\x01" + identifier + nested,
+        b"\x93\x01\x01\x91\x96\xa1a" + identifier + b"\x01\x01\x01" + nested,
+    ):
+        with pytest.raises(FormatError, match="is malformed"):
+            decode_page(page, hash_bytes(page))
 
 
 def test_verify_reads_no_file_that_is_left_out(registry: Path, reg: Reg) -> None:

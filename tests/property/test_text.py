@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 import warnings
 
@@ -250,8 +251,6 @@ def test_any_text_is_a_metafile_or_a_format_error(text: str) -> None:
 
 @given(st.dictionaries(st.sampled_from(["manifest", "files", "size", "contents", "meta", "import", "locked"]), scalars))
 def test_metafile_with_wrong_values_is_a_format_error(values: dict[str, object]) -> None:
-    import json  # noqa: PLC0415 -- JSON is YAML, and only this test writes it
-
     fields = {"reg": 1, "path": "d", "manifest": MANIFEST, "files": 1, "size": 1} | values
     try:
         found = parse_metafile(json.dumps(fields), "d.reg.yaml")

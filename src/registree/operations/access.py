@@ -77,7 +77,7 @@ def _remote_access(machine: Machine, remote: Remote) -> HostAccess:
 
 
 def override_remote(workspace: Workspace | None, machine: Machine, remote: str, url: str | None) -> str:
-    """Say where this machine finds a remote of a registry, or (None) that it finds it where the registry says.
+    """Say where this machine reads a remote of a registry, or (None) that it reads it where the registry says.
 
     Parameters
     ----------

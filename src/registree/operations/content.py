@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from registree.config import Remote, make_remote
-from registree.errors import IntegrityError, RegError
+from registree.errors import AuthError, IntegrityError, ObjectMissing, RegError, StoreError
 from registree.model.ids import ContentId, hash_bytes
 from registree.model.manifest import Entry, Kind, Totals, check_entries, manifest_id
 from registree.model.metafile import DatasetFile, ImportFile, Lock
@@ -22,6 +22,8 @@ from registree.model.targets import Target, parse_part
 from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf, Tree, TreeReader
 
+_Version = TypeVar("_Version")
+_Compared = TypeVar("_Compared")
 _LFS = b"version https://git-lfs.github.com/spec/v1\n"
 
 
@@ -58,6 +60,16 @@ def resolve_target(source: RegistrySource, target: Target, selector: str) -> Res
     except RegError:
         names = sorted({ref.split("/", 2)[2] for ref in refs})
         raise not_found("revision", selector or found.ref, source.url, names) from None
+
+
+def as_far_as_known(before: _Version | None, compare: Callable[[_Version | None], _Compared]) -> _Compared:
+    """Compare with an older version, or with None when a part of it turns out to be lost or out of reach."""
+    try:
+        return compare(before)
+    except (ObjectMissing, StoreError, AuthError):
+        if before is None:
+            raise
+        return compare(None)
 
 
 class Content(msgspec.Struct, frozen=True, dict=True):

@@ -5,25 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import msgspec
 
-from registree.errors import (
-    AuthError,
-    Conflict,
-    FormatError,
-    IntegrityError,
-    NotFound,
-    ObjectMissing,
-    RegError,
-    StoreError,
-)
+from registree.errors import Conflict, FormatError, IntegrityError, NotFound, RegError
 from registree.model.checkout import join_three
 from registree.model.metafile import DatasetFile, ImportFile
 from registree.model.paths import parse_dataset_name
-from registree.operations.content import Content
+from registree.operations.content import Content, as_far_as_known
 from registree.operations.guarding import only_copies
 from registree.operations.imports import import_placement, locked_content
 from registree.operations.observing import observe_path, observed_entries, unhidden
@@ -32,7 +23,6 @@ from registree.operations.planning import Plan, plan_steps
 from registree.store.file_stat import Stat
 from registree.store.staging import remove_stale_staging
 from registree.store.state import Learning
-from registree.store.tree_reader import Tree
 from registree.workspace import Workspace
 
 
@@ -126,13 +116,10 @@ def restore(
         )  # fmt: skip
         learning.finish(content.manifest, applied.at)
         return Restored(name, "synced", applied.written, 0, applied.fetched_bytes)
-    placed = _placed_tree(workspace, name, content)
-    try:
-        plan, learnt = _plan(workspace, name, content, placed, force=force)
-    except (ObjectMissing, StoreError, AuthError):
-        if placed is None:
-            raise
-        plan, learnt = _plan(workspace, name, content, None, force=force)
+    manifest = _placed(workspace, name)
+    plan, learnt = as_far_as_known(
+        manifest if manifest != content.manifest else None, partial(_plan, workspace, name, content, force=force)
+    )
     if plan.is_empty:
         workspace.state.update(stats=learnt, placed=[(name, content.manifest)])
         return Restored(name, "in sync")
@@ -162,21 +149,17 @@ def _confirmed(confirm: Callable[[], None]) -> Iterator[None]:
     yield
 
 
-def _placed_tree(workspace: Workspace, name: str, content: Content) -> Tree | None:
-    """Open the version that the work tree was made from, where it is known and another than the one asked for."""
+def _placed(workspace: Workspace, name: str) -> bytes | None:
+    """Return the manifest that the work tree was made from, where that is known."""
     placed = workspace.state.placed(name)
     if placed is None:
         tracked = workspace.read_metafile(name)
         placed = tracked.manifest if isinstance(tracked, DatasetFile) else None
-    if placed is None or placed == content.manifest or content.reader is None:
-        return None
-    with suppress(ObjectMissing, StoreError, AuthError):
-        return content.reader.open(placed)
-    return None
+    return placed
 
 
 def _plan(
-    workspace: Workspace, name: str, content: Content, placed: Tree | None, *, force: bool
+    workspace: Workspace, name: str, content: Content, placed: bytes | None, *, force: bool
 ) -> tuple[Plan, list[tuple[str, Stat]]]:
     """Plan what makes a work tree, made from a version or from nobody knows what, be what content says.
 
@@ -187,7 +170,8 @@ def _plan(
     learnt: list[tuple[str, Stat]] = []
     began = time.time_ns()
     found = observed_entries(workspace, name, learnt, lenient=True)
-    before = content.entries() if placed is None or content.reader is None else content.reader.entries(placed)
+    reader = content.reader
+    before = content.entries() if placed is None or reader is None else reader.entries(reader.open(placed))
     steps = join_three(before, content.entries(), found)
     plan = plan_steps(
         (unhidden(workspace, name, s) for s in steps if s.before or s.after),

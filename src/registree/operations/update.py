@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TypeVar
 
 import msgspec
 
@@ -30,7 +29,7 @@ from registree.model.places import Extents
 from registree.model.selection import Selection
 from registree.model.selectors import RevisionKind
 from registree.model.targets import Target
-from registree.operations.content import Content, Item, Resolved, content_at, resolve_target
+from registree.operations.content import Content, Item, Resolved, as_far_as_known, content_at, resolve_target
 from registree.operations.guarding import refuse_edited
 from registree.operations.imports import import_placement, locked_content, make_lock
 from registree.operations.observing import observe_path, observe_tree, unhidden
@@ -39,9 +38,6 @@ from registree.operations.planning import Plan, plan_steps
 from registree.source import RegistrySource
 from registree.store.tree_reader import Leaf
 from registree.workspace import Workspace
-
-_Compared = TypeVar("_Compared")
-_UNREADABLE = (ObjectMissing, StoreError, AuthError)
 
 
 class UpdatedImport(msgspec.Struct, frozen=True):
@@ -147,10 +143,10 @@ def _update_one(
     if content.manifest == lock.manifest:
         changes, applied = DiffSummary(0, 0, 0, 0, 0), Applied(0, 0, 0, 0)
     elif not on_disk:  # the pin was written with --no-download: it stays a pin
-        changes, applied = _as_far_as_known(before, partial(_summary, after=content)), Applied(0, 0, 0, 0)
+        changes, applied = as_far_as_known(before, partial(_summary, after=content)), Applied(0, 0, 0, 0)
     else:
         planned = partial(_plan_update, workspace, name, after=content, force=force)
-        plan, changes, leaves, gone = _as_far_as_known(before, planned)
+        plan, changes, leaves, gone = as_far_as_known(before, planned)
         if plan.conflicts:
             raise Conflict(
                 f"{name} has local edits in {len(plan.conflicts)} files that the update would touch: "
@@ -203,18 +199,8 @@ def _check_history(source: RegistrySource, name: str, lock: Lock, found: Resolve
 def _readable(workspace: Workspace, metafile: ImportFile) -> Content | None:
     try:
         return locked_content(workspace, metafile)
-    except (NotFound, *_UNREADABLE):
+    except (ObjectMissing, NotFound, StoreError, AuthError):
         return None
-
-
-def _as_far_as_known(before: Content | None, compare: Callable[[Content | None], _Compared]) -> _Compared:
-    """Compare with the version that is locked, or with nothing when a part of it turns out to be lost."""
-    try:
-        return compare(before)
-    except _UNREADABLE:
-        if before is None:
-            raise
-        return compare(None)
 
 
 def _summary(before: Content | None, after: Content) -> DiffSummary:

@@ -19,7 +19,7 @@ def decode_chunks(content: bytes) -> list[tuple[bytes, int]]:
     """Read the list of a pack's chunks: (chunk id, bytes) in order; an unreadable one lists nothing."""
     try:
         version, rows = msgspec.msgpack.decode(content, type=tuple[int, list[tuple[bytes, int]]])
-    except (msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         return []
     return rows if version == 1 and all(len(chunk) == ID_LENGTH and length > 0 for chunk, length in rows) else []
 
